@@ -12,9 +12,25 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 NO_CLAIMS: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+def claim_at(claims: Mapping[str, JsonValue], name: str) -> JsonValue:
+    """The value of a claim given by its name, or by a JSON Pointer (RFC 6901) where `name` begins with `/`.
+
+    None where it is absent. A pointer walks objects only: no policy asks for the third item of a list.
+    """
+    if not name.startswith("/"):
+        return claims.get(name)
+    value: JsonValue | Mapping[str, JsonValue] = claims
+    for token in name[1:].split("/"):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(token.replace("~1", "/").replace("~0", "~"))
+    return value  # type: ignore[return-value]
+
 
 # SPIFFE-ID section 2: the scheme is lower case, the trust domain is [a-z0-9._-], a path segment is
 # [a-zA-Z0-9._-] and neither empty, "." nor "..". The whole ID is at most 2048 bytes, the trust domain 255.

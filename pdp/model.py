@@ -345,7 +345,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The call ends here, and why. `detail` is a sentence for the caller that tells nothing of what exists."""
+    """The call ends here, and why. `detail`, for the caller, tells nothing of what exists."""
 
     reason: Reason
     detail: str = ""
@@ -357,7 +357,7 @@ class Deny:
     surface: Surface | None = None
     server: Server | None = None
     groups_wanted: tuple[str, ...] = ()
-    """Business groups that would have allowed. At most one reaches the caller, in the link to request access."""
+    """Business groups that would have allowed; one of them reaches the caller, in the link to ask for access."""
     shadows: tuple[Shadow, ...] = ()
 
 

@@ -141,7 +141,7 @@ CHANNEL_MALFORMED = _reason("channel_malformed", 400, "X-Mcp-Channel is not a ch
 
 # 4. The server is known and in force
 SERVER_UNKNOWN = _reason(
-    "server_unknown", 404, "No server has this address.", "Look the address up in the registry."
+    "server_unknown", 403, "No server has this address.", "Look the address up in the registry."
 )
 SERVER_NOT_APPROVED = _reason(
     "server_not_approved",
