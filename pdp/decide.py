@@ -8,6 +8,7 @@ the order that `docs/reasons.md` gives; the first that fails decides.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from identity.principal import JsonValue, Principal, User, claim_at
 from pdp import reasons
@@ -86,7 +87,7 @@ def decide(snapshot: Snapshot, request: Request, now: float) -> Decision:
         return _deny_by_guardrail(broken, server, surface, shadows)
     rule = _access(server, surface, channel, request)
     if isinstance(rule, Deny):
-        return _with_shadow_rules(rule, server, surface, channel, request, shadows)
+        return replace(rule, shadows=shadows + _shadow_rules(server, surface, channel, request))
     if request.point is Point.SERVER and tool is not None:
         refused, shadow = _tool_policy(server, tool, request.caller, surface, channel)
         shadows += shadow
@@ -202,8 +203,6 @@ def _deny_by_guardrail(
 def _access(server: Server, surface: Surface, channel: str | None, request: Request) -> AccessRule | Deny:
     """Step 6: rules are ORed; of those that don't allow, the one that came furthest says why."""
     kind = classify(request.method)
-    if kind is None or (kind is MethodClass.ANSWER and not _may_answer(request)):
-        return Deny(reasons.METHOD_NOT_ALLOWED, surface=surface, server=server)
     rules = server.rules_by_surface.get(surface.name, ())
     user = request.caller.user
     if user is None and rules:
@@ -230,7 +229,7 @@ def _access(server: Server, surface: Surface, channel: str | None, request: Requ
 
 
 def _without_user(
-    server: Server, rules: tuple[AccessRule, ...], kind: MethodClass
+    server: Server, rules: tuple[AccessRule, ...], kind: MethodClass | None
 ) -> tuple[tuple[AccessRule, ...], Reason]:
     """The rules that count for a service alone; where there are none, what would have to be brought."""
     listing = kind in (MethodClass.CONNECT, MethodClass.LIST)
@@ -242,7 +241,7 @@ def _without_user(
 
 
 def _match(
-    rule: AccessRule, server: Server, kind: MethodClass, channel: str | None, request: Request
+    rule: AccessRule, server: Server, kind: MethodClass | None, channel: str | None, request: Request
 ) -> tuple[int, Reason | None]:
     """How far a rule that names this surface goes with this request, and what stopped it (None: it allows)."""
     if request.caller.user is not None and rule.groups.isdisjoint(request.caller.groups):
@@ -257,6 +256,8 @@ def _match(
         return 2, None if _grants(rule.resources, request.target) else reasons.RESOURCE_NOT_ALLOWED
     if kind is MethodClass.PROMPTS:
         return 2, None if _grants(rule.prompts, request.target) else reasons.PROMPT_NOT_ALLOWED
+    if kind is None or (kind is MethodClass.ANSWER and not _may_answer(request)):
+        return 2, reasons.METHOD_NOT_ALLOWED
     return 2, None
 
 
@@ -295,32 +296,15 @@ def _missed(reason: Reason, rule: AccessRule, surface: Surface, server: Server, 
     )
 
 
-def _with_shadow_rules(
-    denied: Deny,
-    server: Server,
-    surface: Surface,
-    channel: str | None,
-    request: Request,
-    shadows: tuple[Shadow, ...],
-) -> Deny:
-    """Note which rules in shadow mode would have allowed what no enforced rule did."""
-    kind = classify(request.method)
-    if kind is not None:
-        for rule in server.shadow_rules_by_surface.get(surface.name, ()):
-            fits = bool(rule.groups) == (request.caller.user is not None)
-            if fits and _match(rule, server, kind, channel, request)[1] is None:
-                shadows += (Shadow(rule.id, rule.location, "allow"),)
-    if not shadows:
-        return denied
-    return Deny(
-        denied.reason,
-        rule=denied.rule,
-        location=denied.location,
-        nearest_miss=denied.nearest_miss,
-        surface=surface,
-        server=server,
-        groups_wanted=denied.groups_wanted,
-        shadows=shadows,
+def _shadow_rules(
+    server: Server, surface: Surface, channel: str | None, request: Request
+) -> tuple[Shadow, ...]:
+    """Which rules in shadow mode would have allowed what no enforced rule did."""
+    return tuple(
+        Shadow(rule.id, rule.location, "allow")
+        for rule in server.shadow_rules_by_surface.get(surface.name, ())
+        if bool(rule.groups) == (request.caller.user is not None)
+        and _match(rule, server, classify(request.method), channel, request)[1] is None
     )
 
 

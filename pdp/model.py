@@ -357,7 +357,7 @@ class Deny:
     surface: Surface | None = None
     server: Server | None = None
     groups_wanted: tuple[str, ...] = ()
-    """Business groups that would have allowed; one of them reaches the caller, in the link to ask for access."""
+    """Business groups that would have allowed; one of them reaches the caller, in the link to ask."""
     shadows: tuple[Shadow, ...] = ()
 
 
