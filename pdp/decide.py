@@ -243,7 +243,7 @@ def _without_user(
 def _match(
     rule: AccessRule, server: Server, kind: MethodClass | None, channel: str | None, request: Request
 ) -> tuple[int, Reason | None]:
-    """How far a rule that names this surface goes with this request, and what stopped it (None: it allows)."""
+    """How far a rule that names this surface goes with this request, and what stopped it, if anything."""
     if request.caller.user is not None and rule.groups.isdisjoint(request.caller.groups):
         return 0, reasons.GROUP_NOT_ALLOWED
     if rule.channels and channel not in rule.channels:
@@ -267,7 +267,7 @@ def _grants(selection: Selection, target: str | None) -> bool:
 
 
 def _may_answer(request: Request) -> bool:
-    """Only within a user's session, in a version that has sessions: an answer runs what the server waits for."""
+    """Only within a user's session, in a version with sessions: an answer runs what the server waits for."""
     version = request.protocol_version
     return (
         request.caller.user is not None and request.session and (version is None or version < STATELESS_SINCE)
