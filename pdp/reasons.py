@@ -203,6 +203,12 @@ LISTING_NEEDS_USER = _reason(
 TOOL_UNKNOWN = _reason(
     "tool_unknown", 403, "Policy names no such tool of this server.", "List the tools and use one of them."
 )
+TOOL_POLICY_MISMATCH = _reason(
+    "tool_policy_mismatch",
+    403,
+    "The server's code and its policy name different rules for this tool.",
+    "Ask the owning team to make `@authorize_tool` and the policy agree.",
+)
 TOOL_GROUP_REQUIRED = _reason(
     "tool_group_required", 403, "This tool is for another business group.", _ASK_ACCESS
 )
