@@ -87,7 +87,7 @@ class RpcStatus(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class HeaderValueOption(_message.Message):
-    __slots__ = ("header", "append_action", "keep_empty_value")
+    __slots__ = ("header", "append_action")
     class AppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         APPEND_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.AppendAction]
@@ -107,11 +107,9 @@ class HeaderValueOption(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     HEADER_FIELD_NUMBER: _ClassVar[int]
     APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
-    KEEP_EMPTY_VALUE_FIELD_NUMBER: _ClassVar[int]
     header: HeaderValueOption.HeaderValue
     append_action: HeaderValueOption.AppendAction
-    keep_empty_value: bool
-    def __init__(self, header: _Optional[_Union[HeaderValueOption.HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.AppendAction, str]] = ..., keep_empty_value: _Optional[bool] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[HeaderValueOption.HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.AppendAction, str]] = ...) -> None: ...
 
 class HttpStatus(_message.Message):
     __slots__ = ("code",)
