@@ -112,7 +112,7 @@ class User:
     groups: frozenset[str] = frozenset()
     """The issuer's own groups, before policy turns them into business groups."""
     roles: frozenset[str] = frozenset()
-    claims: Mapping[str, JsonValue] = NO_CLAIMS
+    claims: Mapping[str, JsonValue] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     token_id: str | None = None
     expires: float = 0.0
     """When the token ends, in seconds since the epoch."""
