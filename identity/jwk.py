@@ -145,8 +145,8 @@ class JwkSet:
         """Nothing: there is nowhere to look for more."""
 
 
-def public_jwk(key: PublicKey, *, alg: str, use: str = "sig") -> dict[str, str]:
-    """A public key as a JWK to publish, named by its thumbprint."""
+def public_jwk(key: PublicKey, *, alg: str | None = None, use: str = "sig") -> dict[str, str]:
+    """A public key as a JWK to publish, named by its thumbprint; without `alg`, for any that fits it."""
     if isinstance(key, RSAPublicKey):
         members = RSAAlgorithm.to_jwk(key, as_dict=True)
     elif isinstance(key, EllipticCurvePublicKey):
@@ -154,12 +154,13 @@ def public_jwk(key: PublicKey, *, alg: str, use: str = "sig") -> dict[str, str]:
     else:
         members = OKPAlgorithm.to_jwk(key, as_dict=True)
     required = {name: str(members[name]) for name in _REQUIRED_MEMBERS[members["kty"]]}
-    return {"kid": _thumbprint(required), "use": use, "alg": alg, **required}
+    named = {"kid": _thumbprint(required), "use": use, **required}
+    return named if alg is None else {**named, "alg": alg}
 
 
 def thumbprint(key: PublicKey) -> str:
     """RFC 7638, SHA-256, base64url: the name of a key that follows from the key alone."""
-    return public_jwk(key, alg="")["kid"]
+    return public_jwk(key)["kid"]
 
 
 def _thumbprint(required: Mapping[str, str]) -> str:
