@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -182,14 +183,14 @@ def test_a_token_has_one_spelling(data: st.DataObject) -> None:
     good = signer().sign(claims())
     at = data.draw(st.integers(0, len(good) - 1))
     other = good[:at] + data.draw(st.characters(codec="ascii")) + good[at + 1 :]
-    try:
-        jws = jose.parse(other)
-    except IdentityError:
-        return
-    same = jose.parse(good)
-    assert (other == good) == (
-        (jws.header, jws.claims, jws.signature) == (same.header, same.claims, same.signature)
-    )
+    with contextlib.suppress(IdentityError):
+        jose.parse(other)
+        assert (other == good) == (lenient(other) == lenient(good))
+
+
+def lenient(text: str) -> list[bytes]:
+    """The bytes that a forgiving reader finds in the three parts."""
+    return [base64.urlsafe_b64decode(part + "==") for part in text.split(".")]
 
 
 @given(st.binary(max_size=100))
