@@ -259,3 +259,32 @@ TOO_MANY_GROUPS = _reason(
     "The caller is in more business groups than headers can carry.",
     "Ask the security team to name fewer groups in policy.",
 )
+
+# Envoy itself refuses, and ext_authz was not asked or did not answer
+HTTP_METHOD_NOT_ALLOWED = _reason(
+    "http_method_not_allowed", 405, "MCP uses POST, GET, DELETE and OPTIONS only.", _CLIENT_BUG
+)
+HOST_UNKNOWN = _reason(
+    "host_unknown",
+    404,
+    "No server has this address: the host name or the path is not one of this gateway's.",
+    "Use the address that the registry gives.",
+)
+REQUEST_TOO_LARGE = _reason(
+    "request_too_large",
+    413,
+    "The request is larger than the gateway accepts.",
+    "Send less at once; a body has at most 1 MiB.",
+)
+CHECK_UNAVAILABLE = _reason(
+    "check_unavailable",
+    503,
+    "The policy service does not answer, so the call is refused.",
+    "Try again in a few seconds; if it lasts, give the request id to the platform team.",
+)
+SERVER_UNAVAILABLE = _reason(
+    "server_unavailable",
+    503,
+    "The server does not answer, or runs nowhere at the moment.",
+    "Try again in a minute; if it lasts, ask the owning team.",
+)
