@@ -94,6 +94,11 @@ class Authenticator:
             raise IdentityError("svid_ambiguous", "the JWT-SVID names another workload than the certificate")
         return Principal(None, found)
 
+    @property
+    def remembered(self) -> int:
+        """Tokens and certificates that are remembered now, for metrics."""
+        return len(self._bearers) + len(self._certificates)
+
     def _bearer(self, token: str, audience: str, now: float) -> User | SpiffeId:
         if len(token) > jose.MAX_TOKEN_BYTES or not token.isascii():
             raise IdentityError("token_malformed", "too long, or not ASCII")
