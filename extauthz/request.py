@@ -80,6 +80,14 @@ class Malformed(Exception):
         self.server = server
 
 
+class Credentials(NamedTuple):
+    """What a call proves itself with. Apart from the call, so that nothing that is logged ever holds them."""
+
+    bearer: str | None
+    certificate: str | None
+    """The peer's certificate as URL-encoded PEM; only ever on the mesh listener."""
+
+
 class Call(NamedTuple):
     """One well-formed call, before anybody knows whose it is. A tuple, since one is made for every check."""
 
@@ -90,9 +98,6 @@ class Call(NamedTuple):
     """The MCP method, or `GET`, `DELETE` or `pdp.methods.ANSWER_METHOD`."""
     target: str | None
     """The tool, the prompt's name or the resource's URI; None for every other method."""
-    bearer: str | None
-    certificate: str | None
-    """The peer's certificate as URL-encoded PEM; only ever on the mesh listener."""
     channel: str | None
     """The channel's raw id, as the surface sent it."""
     protocol_version: str | None
@@ -103,7 +108,7 @@ class Call(NamedTuple):
         return self.target if self.method == "tools/call" else None
 
 
-def parse(request: CheckRequest) -> Call:
+def parse(request: CheckRequest) -> tuple[Call, Credentials]:
     """Read a `CheckRequest`.
 
     Raises:
@@ -120,7 +125,7 @@ def parse(request: CheckRequest) -> Call:
         raise
 
 
-def _call(attributes: AttributeContext, listener: str | None, server: str | None) -> Call:
+def _call(attributes: AttributeContext, listener: str | None, server: str | None) -> tuple[Call, Credentials]:
     if listener not in ("users", "mesh"):
         raise Malformed(reasons.MALFORMED_REQUEST, "The route does not say which listener it belongs to.")
     http = attributes.request.http
@@ -129,17 +134,17 @@ def _call(attributes: AttributeContext, listener: str | None, server: str | None
     method, target = _asked(http.method, attributes, read)
     if http.method == "POST":
         _check_era(method, target, version, read)
-    return Call(
+    call = Call(
         listener="mesh" if listener == "mesh" else "users",
         server=server,
         method=method,
         target=target,
-        bearer=_bearer(read.get(headers.AUTHORIZATION)),
-        certificate=(attributes.source.certificate or None) if listener == "mesh" else None,
         channel=_channel(_text(read, headers.ASSERTED_CHANNEL)),
         protocol_version=version,
         session=_session(read.get(headers.SESSION)),
     )
+    certificate = attributes.source.certificate if listener == "mesh" else ""
+    return call, Credentials(_bearer(read.get(headers.AUTHORIZATION)), certificate or None)
 
 
 def _read_headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
