@@ -1,0 +1,1 @@
+"""The warehouse as MCP tools. Embedded it is DuckDB; another engine would implement `engine.Engine`."""

@@ -1,0 +1,239 @@
+"""The only door of a server: ASGI, in front of the SDK.
+
+It lets a request through that carries a valid identity assertion and one well-formed message that policy
+allows; everything else ends here, before the SDK has seen a byte. `/healthz` and `/metrics` need no identity.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from identity.assertion import Assertion, AssertionVerifier
+from identity.errors import IdentityError
+from mcpguard.admission import Admission, admit
+from mcpguard.guard import Guard
+from mcpguard.message import MAX_BODY, Malformed, Message, bodiless, parse, read_headers
+from mcpguard.refusal import Refusal, from_deny
+from mcpguard.streams import hold
+from mcpguard.telemetry import Entry, Outcome, Telemetry, tool_label
+from pdp import reasons
+from pdp.headers import DECISION, IDENTITY
+from pdp.methods import END_METHOD, STREAM_METHOD
+from pdp.model import Allow, Deny
+from pdp.reasons import Reason
+
+_log = logging.getLogger("mcpguard")
+_DECISION_ID = re.compile(r"[A-Za-z0-9]{16,64}")
+_ENDLESS = frozenset({STREAM_METHOD, "subscriptions/listen"})
+
+
+class Refused(Exception):
+    """The request ends here."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason.code)
+        self.refusal = refusal
+
+
+class Gone(Exception):
+    """The client left before its request was whole."""
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of one request so far; the log wants as much of it as there is."""
+
+    decision_id: str
+    started: float
+    message: Message | None = None
+    assertion: Assertion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The ASGI application of one server."""
+
+    inner: ASGIApp
+    path: str
+    guard: Guard
+    verifier: AssertionVerifier
+    telemetry: Telemetry
+    clock: Callable[[], float]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.inner(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        # Anything else is a websocket; returning without an answer makes the server refuse it.
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The raw path: one spelling reaches the SDK, so no other can get around what stands before it.
+        path, method = scope.get("raw_path") or scope["path"].encode(), scope["method"]
+        if path == self.path.encode():
+            await self._mcp(scope, receive, send)
+        elif path == b"/healthz" and method in ("GET", "HEAD"):
+            ready = self.guard.policy() is not None
+            await _plain(send, 200 if ready else 503, b"ok\n" if ready else b"no policy in force\n")
+        elif path == b"/metrics" and method in ("GET", "HEAD"):
+            await _answer(send, 200, CONTENT_TYPE_LATEST, generate_latest(self.telemetry.registry))
+        else:
+            await _plain(send, 404, b"not found\n")
+
+    async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(secrets.token_hex(16), time.perf_counter())
+        try:
+            body = await self._admit(call, scope, receive)
+        except Refused as refused:
+            await self._refuse(call, refused.refusal, send)
+            return
+        except Gone:
+            return
+        receive = receive if body is None else _replay(body, receive)
+        message, assertion = call.message, call.assertion
+        if message is not None and assertion is not None and message.question.method in _ENDLESS:
+            await hold(self.inner, scope, receive, send, lambda: self._ended(assertion, message))
+        else:
+            await self.inner(scope, receive, send)
+
+    async def _admit(self, call: Call, scope: Scope, receive: Receive) -> bytes | None:
+        """Let one request in, or raise; returns the body that was read, to be read again by the SDK."""
+        method = scope["method"]
+        if method not in ("POST", STREAM_METHOD, END_METHOD):
+            raise _refused(call, reasons.MALFORMED_REQUEST, "MCP has POST, GET and DELETE")
+        try:
+            headers = read_headers(scope["headers"])
+            edge = headers.get(DECISION, "")
+            call.decision_id = edge if _DECISION_ID.fullmatch(edge) else call.decision_id
+            call.assertion = self._verified(call, headers)
+            body = await _read_body(receive) if method == "POST" else None
+            call.message = bodiless(method, headers) if body is None else parse(body, headers)
+        except Malformed as error:
+            raise _refused(call, error.reason, error.detail, error.request_id) from None
+        self._judge(call, call.assertion, call.message)
+        scope["user"] = _user(call.assertion)
+        admit(scope, Admission(call.assertion, call.message, call.decision_id))
+        return body
+
+    def _verified(self, call: Call, headers: dict[str, str]) -> Assertion:
+        text = headers.get(IDENTITY)
+        if not text:
+            raise _refused(call, reasons.IDENTITY_REQUIRED)
+        try:
+            return self.verifier.verify(text, self.clock())
+        except IdentityError as error:
+            _log.warning("identity assertion refused: %s", error.detail)
+            unavailable = error.code == reasons.KEYS_UNAVAILABLE.code
+            reason = reasons.KEYS_UNAVAILABLE if unavailable else reasons.IDENTITY_INVALID
+            raise _refused(call, reason) from None
+
+    def _judge(self, call: Call, assertion: Assertion, message: Message) -> None:
+        verdict = self.guard.judge(assertion, message, self.clock())
+        label = tool_label(verdict.snapshot, self.guard.server, message.question)
+        decision = verdict.decision
+        if isinstance(decision, Allow):
+            self.telemetry.decided("allow", label, "")
+            return
+        unavailable = not isinstance(decision, Deny) or decision.reason.status == 503
+        self.telemetry.decided("unavailable" if unavailable else "deny", label, decision.reason.code)
+        if isinstance(decision, Deny) and verdict.snapshot is not None:
+            raise Refused(from_deny(decision, verdict.snapshot, call.decision_id, message.request_id))
+        raise _refused(call, decision.reason, decision.detail, message.request_id)
+
+    def _ended(self, assertion: Assertion, message: Message) -> bool:
+        """Whether a stream's caller may no longer have it: expired, locked, or no longer allowed."""
+        return self.guard.judge(assertion, message, self.clock()).reason is not None
+
+    async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
+        status = refusal.reason.status
+        outcome: Outcome = "malformed" if status == 400 else "unavailable" if status == 503 else "denied"
+        if call.message is None:  # what policy decided is counted where it was asked
+            self.telemetry.decided("unavailable" if status == 503 else "deny", "", refusal.reason.code)
+        question = call.message.question if call.message else None
+        seconds = time.perf_counter() - call.started
+        self.telemetry.log(
+            Entry(
+                decision_id=refusal.decision_id,
+                outcome=outcome,
+                seconds=seconds,
+                question=question,
+                assertion=call.assertion,
+                reason=refusal.reason.code,
+                detail=refusal.detail,
+            )
+        )
+        await _answer(send, status, "application/json", refusal.body(), call.decision_id)
+
+
+def _refused(call: Call, reason: Reason, detail: str = "", request_id: str | int | None = None) -> Refused:
+    return Refused(Refusal(reason, call.decision_id, detail, request_id))
+
+
+def _user(assertion: Assertion) -> AuthenticatedUser:
+    """Whom the SDK binds a session to: this person, through this surface's client or workload.
+
+    The SDK compares client, issuer and subject; a request on a session by anybody else gets 404.
+    """
+    user, workload = assertion.user, assertion.workload
+    through = str(workload) if workload is not None else (user.client or "") if user is not None else ""
+    return AuthenticatedUser(
+        AccessToken(
+            token="",  # no token of a user ever reaches a server
+            client_id=through,
+            scopes=[],
+            subject=user.key if user is not None else through,
+            claims={"iss": user.issuer if user is not None else "spiffe"},
+        )
+    )
+
+
+async def _read_body(receive: Receive) -> bytes:
+    chunks = bytearray()
+    while True:
+        event = await receive()
+        if event["type"] != "http.request":
+            raise Gone
+        chunks += event.get("body", b"")
+        if len(chunks) > MAX_BODY:
+            raise Malformed(reasons.MALFORMED_BODY, f"the body has more than {MAX_BODY} bytes")
+        if not event.get("more_body", False):
+            return bytes(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Give the SDK the body that was judged, then whatever the connection still brings."""
+    pending = [body]
+
+    async def again() -> Event:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return again
+
+
+async def _plain(send: Send, status: int, body: bytes) -> None:
+    await _answer(send, status, "text/plain; charset=utf-8", body)
+
+
+async def _answer(send: Send, status: int, content_type: str, body: bytes, decision_id: str = "") -> None:
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if decision_id:
+        headers.append((DECISION.encode(), decision_id.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,59 @@
+"""Which SQL may be said: the names of sqlglot's node classes that may stand in a query.
+
+An allow-list, since a deny-list is never done: DuckDB alone has 800 scalar functions, and among them are
+`write_log`, `current_setting`, and `repeat`, `range`, `lpad` and `format`, which allocate gigabytes past
+`memory_limit` and heed no interrupt.
+"""
+
+from __future__ import annotations
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STRUCTURE = _words(
+    """
+    Select Union Except Intersect Subquery With CTE From Join Lateral Table TableAlias Values Tuple
+    Where Group Having Qualify Order Ordered Limit Offset Distinct Cube Rollup GroupingSets Filter
+    Window WindowSpec WithinGroup IgnoreNulls RespectNulls
+    Star Column Identifier Alias Aliases Paren Literal Null Boolean Var DataType DataTypeParam Interval
+    """
+)
+
+OPERATORS = _words(
+    """
+    Add Sub Mul Div IntDiv Mod Pow Neg DPipe
+    EQ NEQ GT GTE LT LTE NullSafeEQ NullSafeNEQ Is And Or Xor Not In Between Like ILike SimilarTo Exists
+    All Any Escape BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitwiseLeftShift BitwiseRightShift
+    Case If Cast TryCast Coalesce Nullif Greatest Least Bracket AtTimeZone
+    JSONExtract JSONExtractScalar JSONPath JSONPathRoot JSONPathKey JSONPathSubscript
+    """
+)
+
+AGGREGATES = _words(
+    """
+    Count CountIf Sum Avg Min Max Median Mode Stddev StddevPop StddevSamp Variance VariancePop
+    Quantile PercentileCont PercentileDisc ApproxDistinct ApproxQuantile AnyValue First Last ArgMax ArgMin
+    Corr CovarPop CovarSamp RegrSlope RegrIntercept RegrR2 Skewness Kurtosis LogicalAnd LogicalOr Grouping
+    BitwiseAndAgg BitwiseOrAgg BitwiseXorAgg
+    RowNumber Rank DenseRank PercentRank CumeDist Ntile Lag Lead FirstValue LastValue NthValue
+    """
+)
+
+FUNCTIONS = _words(
+    """
+    Abs Ceil Floor Round Trunc Sign Sqrt Cbrt Exp Ln Log Pi Rand IsNan WidthBucket
+    Sin Cos Tan Asin Acos Atan Atan2 Degrees Radians
+    Lower Upper Length Trim Left Right Substring Concat ConcatWs Replace Reverse Initcap SplitPart
+    StartsWith EndsWith Contains StrPosition RegexpLike RegexpExtract RegexpReplace Ascii Chr MD5
+    CurrentDate CurrentTimestamp Extract DateTrunc TimestampTrunc DateDiff DateAdd DateSub DateBin LastDay
+    DateFromParts TimeToStr StrToTime StrToDate TimeToUnix UnixToTime TsOrDsToDate Date Timestamp
+    Year Quarter Month Week WeekOfYear Day DayOfWeek DayOfYear DayOfMonth Dayname Monthname Hour Minute Second
+    """
+)
+
+NODES = STRUCTURE | OPERATORS | AGGREGATES | FUNCTIONS
+
+# Functions that sqlglot has no class for.
+NAMES = _words("age date_part date_sub datesub epoch isfinite isinf now today")
