@@ -30,7 +30,7 @@ class Result:
 
 
 def median_us(work: Callable[[], object], *, rounds: int = 60, calls: int = 500) -> float:
-    """The median over rounds of one call's mean time, in microseconds, with the collector off as timeit has it."""
+    """The median over rounds of one call's mean time, in microseconds; no collections, as in `timeit`."""
     for _ in range(calls):
         work()
     times = []
