@@ -87,6 +87,8 @@ class Listener:
 
     address: Address
     tls: ServerTls | None = None
+    hosts: tuple[str, ...] = ()
+    """Host names that clients use for this door, besides `public_url`'s and the address's."""
 
 
 @dataclass(frozen=True, slots=True)
