@@ -40,7 +40,7 @@ APPROVED_LINE = re.compile(r"# approved (sha256:[0-9a-f]{64})\s*")
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A snapshot, and what is wrong that keeps it not from being enforced: a server closed, an approval void."""
+    """A snapshot, and what is wrong beside it: a server that is closed, an approval that does not count."""
 
     snapshot: Snapshot
     warnings: tuple[Problem, ...]

@@ -5,61 +5,25 @@ Certificates and keys are named by path here and read by whoever serves them; a 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from pdp.address import Address, AddressError
+from pdp.deployment_file import (
+    ClientTlsPart,
+    DeploymentFile,
+    EndpointPart,
+    ListenerPart,
+    ServerTlsPart,
+    ServicePart,
+)
+from pdp.model import Location
+from pdp.problem import PolicyError, Problem
+from pdp.source import read
 
-class AddressError(ValueError):
-    """The text is not `host:port`, `[ipv6]:port` or `unix:/path`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where something listens: a TCP host and port, or a Unix socket's path."""
-
-    host: str = ""
-    port: int = 0
-    unix: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Parse `127.0.0.1:9001`, `[::1]:9001` or `unix:/run/x.sock`.
-
-        Raises:
-            AddressError: saying which form was expected.
-
-        """
-        if text.startswith("unix:"):
-            path = text.removeprefix("unix:")
-            if not path.startswith("/"):
-                raise AddressError("a Unix address is unix:/absolute/path")
-            return cls(unix=path)
-        host, separator, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise AddressError("an IPv6 address stands in brackets: [::1]:9001")
-        if not separator or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-            raise AddressError("expected host:port or unix:/path")
-        return cls(host, int(port))
-
-    @property
-    def is_local(self) -> bool:
-        """Whether nobody off this machine can reach it: loopback or a Unix socket."""
-        if self.unix or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        if self.unix:
-            return f"unix:{self.unix}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+__all__ = ["Address", "AddressError", "Deployment", "load_deployment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +109,71 @@ class Deployment:
     def resource_url(self, server: str) -> str:
         """What clients call, and what a token's audience may be (RFC 8707)."""
         return f"{self.public_url}/{server}/mcp"
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Read a `Deployment` file. Relative paths in it are relative to the file.
+
+    Raises:
+        PolicyError: it can't be used; all of its problems, each with its place.
+
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"can't be read: {error.strerror or error}"
+        raise PolicyError([Problem(Location(str(path), 1), message)]) from error
+    source = read(str(path), data, DeploymentFile)
+    if source.model is None:
+        raise PolicyError(source.problems)
+    return _deployment(path.absolute().parent, source.model)
+
+
+def _deployment(base: Path, file: DeploymentFile) -> Deployment:
+    return Deployment(
+        public_url=file.public_url.rstrip("/"),
+        users=_listener(base, file.listeners.users),
+        mesh=_listener(base, file.listeners.mesh) if file.listeners.mesh is not None else None,
+        ext_authz=_service(base, file.ext_authz),
+        control_plane=_service(base, file.control_plane),
+        trust_bundles={
+            domain: TrustBundle(_path(base, part.x509), _path(base, part.jwt))
+            for domain, part in file.trust_bundles.items()
+        },
+        endpoints={name: _endpoint(base, part) for name, part in file.endpoints.items()},
+        issuers={
+            name: KeySource(part.jwks_uri, _path(base, part.jwks_file)) for name, part in file.issuers.items()
+        },
+        cors_origins=file.cors.origins if file.cors is not None else (),
+    )
+
+
+def _path(base: Path, name: str | None) -> Path | None:
+    return base / name if name is not None else None
+
+
+def _addresses(part: EndpointPart | ServicePart) -> tuple[Address, ...]:
+    texts = part.addresses or ((part.address,) if part.address is not None else ())
+    return tuple(Address.parse(text) for text in texts)
+
+
+def _server_tls(base: Path, part: ServerTlsPart | None) -> ServerTls | None:
+    return ServerTls(base / part.certificate, base / part.key) if part is not None else None
+
+
+def _client_tls(base: Path, part: ClientTlsPart | None) -> ClientTls | None:
+    if part is None:
+        return None
+    return ClientTls(base / part.ca, _path(base, part.certificate), _path(base, part.key), part.server_name)
+
+
+def _listener(base: Path, part: ListenerPart) -> Listener:
+    return Listener(Address.parse(part.address), _server_tls(base, part.tls), part.hosts)
+
+
+def _service(base: Path, part: ServicePart) -> Service:
+    return Service(_addresses(part), _client_tls(base, part.tls))
+
+
+def _endpoint(base: Path, part: EndpointPart) -> Endpoint:
+    return Endpoint(_addresses(part), part.path, _client_tls(base, part.tls))

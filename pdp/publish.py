@@ -1,17 +1,20 @@
-"""Pages that are made of code: JSON Schemas for editors, and the table of reasons. A test keeps them current."""
+"""Pages that are made of code: JSON Schemas for editors, and the table of reasons. A test keeps them so."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from pdp.deployment_file import DeploymentFile
 from pdp.reasons import REASONS
 from pdp.schema import KINDS, published
 
 
 def pages() -> dict[str, str]:
     """Path below `docs/` to text."""
-    schemas = {f"schema/{name}": text for name, text in published(KINDS).items()}
+    schemas = {
+        f"schema/{name}": text for name, text in published({**KINDS, "deployment": DeploymentFile}).items()
+    }
     return {"reasons.md": reasons_page(), **schemas}
 
 
@@ -49,8 +52,8 @@ def reasons_page() -> str:
             "",
             "Made from `pdp/reasons.py` by `gatehouse policy schema --write docs`; don't edit it here.",
             "",
-            "The checks run in this order, and the first that fails decides. The same code stands in the answer,",
-            "in the decision log and in the metrics. A code never changes its meaning.",
+            "The checks run in this order, and the first that fails decides. The same code stands in the",
+            "answer, in the decision log and in the metrics. A code never changes its meaning.",
             "",
             "| code | HTTP | what it means | what to do |",
             "|---|---|---|---|",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from pdp.deployment_file import DeploymentFile, deployment_faults
 from pdp.document import Path
+from pdp.fault import Fault
 from pdp.problem import quoted
 from pdp.schema import (
     GroupPart,
@@ -24,16 +25,6 @@ RESERVED_SERVER_NAMES = frozenset({"organization"})
 """A review's subject has a server's name or this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A broken rule, by its path in the document. `key`: the place meant is the key, not the value."""
-
-    path: Path
-    message: str
-    hint: str | None = None
-    key: bool = False
-
-
 def faults(model: PolicyFile) -> list[Fault]:
     """All that is wrong within a file whose fields are each well-formed."""
     if isinstance(model, OrganizationFile):
@@ -46,6 +37,8 @@ def faults(model: PolicyFile) -> list[Fault]:
         return list(_locks(model))
     if isinstance(model, ReviewsFile):
         return list(_reviews(model))
+    if isinstance(model, DeploymentFile):
+        return list(deployment_faults(model))
     return []
 
 

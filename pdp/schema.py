@@ -7,6 +7,7 @@ in `docs/schema/` are made of them (`published`), so the texts below are what an
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -341,7 +342,7 @@ class _Schemas(GenerateJsonSchema):
         return published
 
 
-def published(kinds: MappingProxyType[str, type[PolicyFile]] = KINDS) -> dict[str, str]:
+def published(kinds: Mapping[str, type[PolicyFile]] = KINDS) -> dict[str, str]:
     """File name to text of every JSON Schema that belongs in `docs/schema/`."""
     schemas = {}
     for name, kind in kinds.items():
