@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,17 +78,22 @@ class Follower:
             cache.start()
 
     def policy_changed(self, snapshot: Snapshot) -> None:
-        """Stand on `snapshot`. Verified tokens stay remembered unless who may sign them changed."""
+        """Stand on `snapshot`. Verified tokens stay remembered unless who may sign them changed.
+
+        Raises:
+            ValueError: an issuer's keys can't be fetched as policy and deployment say.
+
+        """
         with self._lock:
             trusted = (snapshot.issuers, snapshot.trust_domains)
             if self._authenticator is None or trusted != self._trusted:
-                self._trusted = trusted
                 self._by_issuer = self._caches.follow(snapshot.issuers)
                 self._authenticator = Authenticator(
                     TokenVerifier(snapshot.issuers, self._by_issuer),
                     JwtSvidVerifier(self._bundles_of(snapshot)),
                     trust_domains=snapshot.trust_domains,
                 )
+                self._trusted = trusted
             self._stand_on(snapshot, self._authenticator)
         self._metrics.policy_in_force(snapshot.digest, time.time())
         _logger.info("policy %s is in force", snapshot.digest)
@@ -170,6 +177,7 @@ class Process:
         metrics = Metrics(registry)
         self._options = options
         self._stop = threading.Event()
+        self._died = False
         self._log = DecisionLog(options.decision_log)
         self._service = CheckService(self._log, metrics)
         self._store = PolicyStore(options.policies, options.reviewers)
@@ -179,13 +187,17 @@ class Process:
         self._scrape = ScrapeServer(registry, self._ready, options.metrics)
 
     def run(self) -> None:
-        """Announce, serve, and drain once told to stop."""
+        """Announce, serve, and drain once told to stop.
+
+        Raises:
+            RuntimeError: after the drain, where a watcher died: better restarted than deciding by old policy.
+
+        """
         self._load()
         self._server.start()
-        watching = {"on_error": _refused}
         threads = [
-            threading.Thread(target=self._store.watch, args=(self._in_force, self._stop), kwargs=watching),
-            threading.Thread(target=self._follower.watch_keys, args=(self._stop,)),
+            threading.Thread(target=self._watch_policy, name="policy"),
+            threading.Thread(target=self._watch_keys, name="signing-keys"),
         ]
         for thread in threads:
             thread.start()
@@ -195,17 +207,46 @@ class Process:
         self._drain()
         for thread in threads:
             thread.join()
+        if self._died:
+            raise RuntimeError("a watcher died")
+
+    def _watch_policy(self) -> None:
+        with self._vital():
+            self._store.watch(self._in_force, self._stop, on_error=_refused)
+
+    def _watch_keys(self) -> None:
+        with self._vital():
+            self._follower.watch_keys(self._stop)
+
+    @contextmanager
+    def _vital(self) -> Iterator[None]:
+        """What ends in here before its time ends the process; the traceback is the thread's to print."""
+        try:
+            yield
+        finally:
+            if not self._stop.is_set():
+                self._died = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _load(self) -> None:
         try:
             self._in_force(self._store.load())
         except PolicyError as error:
-            # Not fatal: who mends the folder should not have to restart this too. Until then nobody is allowed.
+            # Not fatal: who mends the folder need not restart this. Until then nobody is allowed.
             _refused(error.problems)
 
     def _in_force(self, snapshot: Snapshot) -> None:
-        self._follower.policy_changed(snapshot)
+        try:
+            self._follower.policy_changed(snapshot)
+        except ValueError as error:
+            # Policy names an issuer that this deployment can't serve. The last good policy stays.
+            _logger.error("policy %s can't be put in force: %s", snapshot.digest, error)
+            return
         self._server.ready(True)
+
+    def _policy_ok(self) -> bool:
+        basis = self._service.basis
+        return basis is not None and basis.snapshot is self._store.snapshot and not self._store.problems
 
     def _ready(self) -> bool:
         return self._service.basis is not None and not self._stop.is_set()
@@ -222,10 +263,9 @@ class Process:
         self._scrape.close()
 
     def _sources(self) -> Sources:
-        store = self._store
         return Sources(
             log=self._log.status,
-            policy_ok=lambda: store.snapshot is not None and not store.problems,
+            policy_ok=self._policy_ok,
             key_ages=self._follower.key_ages,
             remembered_tokens=self._follower.remembered_tokens,
         )
@@ -249,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m extauthz",
         description="Answer Envoy's authorization checks by the reviewed policy in force.",
-        epilog="For more cores run several, each on its own port, and list all of them in the deployment file.",
+        epilog="For more cores run several, each on its own port, and list them in the deployment file.",
     )
     add = parser.add_argument
     add("--policies", type=Path, required=True, metavar="DIR", help="the policy folder")
@@ -307,6 +347,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, KeyFileError, PolicyError) as error:
         sys.stderr.write(f"extauthz: {error}\n")
         return 2
+    except RuntimeError as error:
+        sys.stderr.write(f"extauthz: {error}\n")
+        return 1
     return 0
 
 

@@ -23,7 +23,7 @@ MAX_BODY_BYTES: Final = 4096
 """Envoy cuts a longer body off (`max_denied_response_body_bytes`), and half a JSON document is none."""
 RETRY_AFTER_SECONDS: Final = "5"
 
-# google.rpc.Code and the JSON-RPC error code for each HTTP status that a reason has.
+# google.rpc.Code and the JSON-RPC error code for each HTTP status of a reason that is decided here.
 _RPC_CODES: Final = {400: 3, 401: 16, 403: 7, 503: 14}
 _JSON_RPC_CODES: Final = {400: -32600, 401: -32001, 403: -32003, 503: -32000}
 
