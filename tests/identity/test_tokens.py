@@ -65,7 +65,7 @@ def test_every_algorithm_works_where_it_is_pinned_and_nowhere_else(alg: str) -> 
 
 
 @pytest.mark.parametrize(
-    "alg", ["HS256", "HS512", "none", "None", "RS384", "RS512", "ES512", "ES256K", "es256", "Ed25519"]
+    "alg", ["HS256", "HS512", "none", "None", "RS384", "ES512", "ES256K", "es256", "Ed25519"]
 )
 def test_no_other_algorithm_is_accepted(alg: str) -> None:
     assert refused(signer().sign(claims(), {"alg": alg})) == "token_algorithm"
@@ -142,9 +142,7 @@ def test_typ_may_be(typ: str | None) -> None:
     assert verify(signer().sign(claims(), {"typ": typ})).subject == "00u1"
 
 
-@pytest.mark.parametrize(
-    "typ", ["", "jwt", "JOSE", "id+jwt", "secevent+jwt", "logout+jwt", "gatehouse-identity+jwt", 1]
-)
+@pytest.mark.parametrize("typ", ["", "jwt", "JOSE", "id+jwt", "logout+jwt", "gatehouse-identity+jwt", 1])
 def test_typ_may_not_be(typ: Any) -> None:
     assert refused(signer().sign(claims(), {"typ": typ})) == "token_malformed"
 
