@@ -94,7 +94,7 @@ def _counted(
         location = source.at("approvals", index)
         wrong = why_not(subject.name, kind, approval, reviewers)
         if wrong is not None:
-            yield Problem(location, wrong[0], wrong[1])
+            yield Problem(location, f"this approval doesn't count: {wrong[0]}", wrong[1])
             continue
         longest = approval.approved.timestamp() + valid_for
         if approval.expires.timestamp() > longest:
@@ -112,16 +112,16 @@ def why_not(
     name = quoted(approval.approver)
     if reviewer is None:
         hint = suggest(approval.approver, reviewers.reviewers)
-        return f"{name} is no reviewer, so this approval doesn't count", hint
+        return f"{name} is no reviewer", hint
     if kind not in reviewer.kinds:
-        return f"{name} may not approve {kind}, so this approval doesn't count", None
+        return f"{name} may not approve {kind}", None
     if reviewer.until is not None and approval.approved >= reviewer.until:
-        return f"{name} was no reviewer any more, so this approval doesn't count", None
+        return f"{name} was no reviewer any more", None
     if (reviewers.require_signatures or approval.signature) and not verified(
         subject, kind, approval, reviewer.keys
     ):
-        what = "signature doesn't verify" if approval.signature else "signature is missing"
-        return f"the {what}, so this approval of {name} doesn't count", None
+        what = "doesn't verify with a key" if approval.signature else "is missing"
+        return f"the signature of {name} {what}", None
     return None
 
 
