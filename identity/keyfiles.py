@@ -48,13 +48,16 @@ def _read(path: Path, *, private: bool) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)  # of what was opened, not of what lies there by now
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileError(f"{path}: not a regular file")
         if private and status.st_mode & _OTHERS:
-            raise KeyFileError(f"{path}: others can read this private key; run: chmod 600 {path}")
-        data = file.read(MAX_SET_BYTES + 1)
+            raise KeyFileError(f"{path}: others can touch this private key; run: chmod 600 {path}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_SET_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_SET_BYTES:
         raise KeyFileError(f"{path}: larger than {MAX_SET_BYTES} bytes")
     return data

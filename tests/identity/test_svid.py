@@ -274,7 +274,7 @@ BUNDLES = {
     "spiffebundle_valid_1.json",
     "spiffebundle_valid_2.json",
     "spiffebundle_valid_with_wit.json",
-    # go-spiffe refuses it for an x509-svid key with two certificates. Those keys are Envoy's, and not read here.
+    # go-spiffe refuses it for an x509-svid key with two certificates. Those keys are Envoy's to read.
     "spiffebundle_multiple_x509.json",
 }
 # Refused among the rest: go-spiffe's `jwks_valid_*`, which are key sets but, without `use`, no bundles.
