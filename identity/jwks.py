@@ -187,9 +187,10 @@ class JwksCaches:
         wanted = {(i.name, i.jwks_uri, i.jwks_file): i for i in issuers}
         for key in self._caches.keys() - wanted.keys():
             self._caches.pop(key).close()
-        for key in wanted.keys() - self._caches.keys():
-            cache = self._caches[key] = self._open(wanted[key])
-            cache.start()
+        for key, issuer in wanted.items():
+            if key not in self._caches:
+                self._caches[key] = self._open(issuer)
+                self._caches[key].start()
         return {key[0]: cache for key, cache in self._caches.items()}
 
     def close(self) -> None:
