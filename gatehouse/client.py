@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -73,6 +73,10 @@ class Outcome:
     support: str | None = None
     request_access: str | None = None
     milliseconds: float = 0.0
+
+    def as_json(self) -> JsonValue:
+        """Everything that is known of it, as an object."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def tls_context(server_ca: Path | None, certificate: Pair | None = None) -> ssl.SSLContext:

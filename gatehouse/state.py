@@ -75,7 +75,7 @@ class State:
 
     @property
     def bootstrap(self) -> Path:
-        return self.root / "envoy" / "bootstrap.json"
+        return self.root / "envoy" / "bootstrap.yaml"
 
     @property
     def logs(self) -> Path:

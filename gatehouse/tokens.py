@@ -6,15 +6,14 @@ its owner alone, and is trusted by nothing but a stack that runs on loopback.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from gatehouse import keys
 from gatehouse.errors import Failure
-from gatehouse.state import State, read_json, write
-from identity.principal import ClaimNames, JsonValue
+from gatehouse.state import State
+from identity.principal import JsonValue
 
 DEFAULT_CLIENT = "ide-plugin"
 """A client off the mesh: its tokens work at the users' listener with nothing else."""
@@ -51,19 +50,6 @@ class TokenRequest:
     """Seconds from now to `exp`; negative for a token that has expired already."""
     claims: Mapping[str, JsonValue] = field(default_factory=dict)
     """Claims beside and over all the others."""
-
-
-def record_issuers(state: State, issuers: Sequence[DevIssuer]) -> None:
-    """Keep whom tokens are signed for, so that `gatehouse token` needs no policy."""
-    write(state.issuers, json.dumps([asdict(issuer) for issuer in issuers], indent=2))
-
-
-def recorded_issuers(state: State) -> list[DevIssuer]:
-    """The issuers of the stack that runs, or ran, from this folder."""
-    raw = read_json(state.issuers)
-    if not isinstance(raw, list) or not raw:
-        raise Failure(f"{state.issuers} names no issuer", "start the stack with `gatehouse up`")
-    return [DevIssuer(**{**item, "require": tuple(item["require"])}) for item in raw]
 
 
 def mint(state: State, issuer: DevIssuer, request: TokenRequest, now: float) -> str:
@@ -107,10 +93,3 @@ def _place(claims: dict[str, JsonValue], where: str, value: JsonValue) -> None:
             raise Failure(f"the claim {where} lies within one that holds no others")
         node = child
     node[last] = value
-
-
-def dev_issuer(
-    name: str, issuer: str, audience: str, claims: ClaimNames, require: Sequence[str]
-) -> DevIssuer:
-    """The development issuer's view of one of the policy's issuers."""
-    return DevIssuer(name, issuer, audience, claims.groups, claims.roles, claims.client, tuple(require))

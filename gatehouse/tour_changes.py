@@ -1,0 +1,120 @@
+"""The tour's second half: policy changes while calls go on. Everything is put back at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gatehouse.approving import Approval, approve
+from gatehouse.observe import policy_digest, wait_until
+from gatehouse.tour_bench import Bench, Result, repeat_for
+from gatehouse.tour_calls import OK, SQL, Row
+from gatehouse.working_policy import DEVELOPMENT_REVIEWER
+from pdp.locking import lock
+
+IN_FORCE_SECONDS = 5.0
+"""How long a change is waited for. What the tour promises is less: `PROMISED_SECONDS`."""
+PROMISED_SECONDS = 1.0
+_LAPSE_SECONDS = 2
+
+_RULE = "groups: [ads, finance, data-infra], tools: all"
+_WIDER = "groups: [ads, finance, data-infra, employees], tools: all"
+
+
+def changes(bench: Bench) -> Iterator[Result]:
+    """Lock somebody; edit policy without and with review; let a review lapse."""
+    files = bench.addresses["files"]
+    assert isinstance(files, dict)  # noqa: S101 - written by this command
+    policies, reviewers = Path(str(files["policies"])), Path(str(files["reviewers"]))
+    with _put_back(bench, policies):
+        yield from _locked(bench, policies, reviewers)
+        yield from _reviewed(bench, policies, reviewers)
+        yield from _lapsed(bench, policies, reviewers)
+
+
+def _locked(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]:
+    row = Row("lena, Ads engineer", "ide", "run_query", OK, user="lena", arguments=SQL)
+    yield bench.run(row)
+    before = policy_digest(_metrics(bench))
+    now = time.time()
+    why, by = "TOUR", DEVELOPMENT_REVIEWER
+    lock(policies, reviewers, "user", "sso:lena", until=now + 3600, why=why, by=by, now=now)
+    took = _changed(bench, before)
+    locked = replace(row, who="lena, now locked", expected="locked")
+    yield _timed(bench.run(locked), took)
+
+
+def _reviewed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]:
+    """An edit that opens Presto to every employee: hana, of HR, is the one who would notice."""
+    row = Row("hana, rule edited", "ide", "run_query", "group_not_allowed", user="hana", arguments=SQL)
+    proposal = policies / "servers" / "presto.yaml"
+    text = proposal.read_text("utf-8")
+    if _RULE not in text:
+        raise AssertionError(f"the tour edits a rule of {proposal} that isn't there")
+    before = policy_digest(_metrics(bench))
+    proposal.write_text(text.replace(_RULE, _WIDER), "utf-8")
+    unchanged = repeat_for(PROMISED_SECONDS, lambda: bench.run(row))
+    same = policy_digest(_metrics(bench)) == before
+    yield replace(unchanged, note="" if same else "an edit without a review is in force", failed=not same)
+
+    approve(policies, reviewers, Approval("presto", DEVELOPMENT_REVIEWER, "TOUR", time.time()))
+    took = _changed(bench, before)
+    yield _timed(bench.run(replace(row, who="hana, rule approved", expected=OK)), took)
+
+
+def _lapsed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]:
+    """The same text, approved for two seconds: what ends it is time alone."""
+    row = Row("ana, review ends soon", "ide", "run_query", OK, user="ana", arguments=SQL)
+    for reviews in (policies / "reviews").glob("*/presto.yaml"):
+        reviews.unlink()
+    before = policy_digest(_metrics(bench))
+    now = time.time()
+    approval = Approval("presto", DEVELOPMENT_REVIEWER, "TOUR", now, expires=now + _LAPSE_SECONDS + 1)
+    approve(policies, reviewers, approval)
+    _changed(bench, before)
+    yield bench.run(row)
+    lapsed = replace(row, who="ana, review lapsed", expected="review_expired")
+    result = bench.run(lapsed)
+    deadline = time.monotonic() + _LAPSE_SECONDS + IN_FORCE_SECONDS
+    while not result.as_expected and time.monotonic() < deadline:
+        result = bench.run(lapsed)
+    yield result
+
+
+def _metrics(bench: Bench) -> str:
+    return str(bench.addresses["extauthz_metrics"])
+
+
+def _changed(bench: Bench, before: str | None) -> float | None:
+    """Seconds until ext_authz enforces another policy than `before`."""
+    return wait_until(lambda: policy_digest(_metrics(bench)) not in (before, None), IN_FORCE_SECONDS)
+
+
+def _timed(result: Result, took: float | None) -> Result:
+    """The result, held against the promise of how soon a change is in force."""
+    if took is None:
+        return replace(result, failed=True, note=f"not in force after {IN_FORCE_SECONDS:g} s")
+    note = f"in force after {took * 1000:.0f} ms"
+    return replace(result, note=note, failed=took > PROMISED_SECONDS)
+
+
+@contextmanager
+def _put_back(bench: Bench, policies: Path) -> Iterator[None]:
+    """Restore the policy folder, whatever happens, and wait until that is in force."""
+    digest = policy_digest(_metrics(bench))
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "policies"
+        shutil.copytree(policies, kept)
+        try:
+            yield
+        finally:
+            for file in (policies / "reviews").glob("*/presto.yaml"):
+                if not (kept / file.relative_to(policies)).exists():
+                    file.unlink()
+            shutil.copytree(kept, policies, dirs_exist_ok=True)
+            wait_until(lambda: policy_digest(_metrics(bench)) == digest, IN_FORCE_SECONDS)

@@ -1,0 +1,202 @@
+"""`gatehouse up`: prepares the state folder, starts the stack, says where it is, stays until stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from gatehouse import bootstrap, identity_keys, issuers, observe, stack, working_policy
+from gatehouse.console import give_json, say
+from gatehouse.devissuer import WARNING
+from gatehouse.errors import Failure
+from gatehouse.local import Local, localize
+from gatehouse.processes import Command
+from gatehouse.shipped import DEPLOYMENT, POLICIES, shipped
+from gatehouse.stack import Plan
+from gatehouse.state import State, write
+from gatehouse.supervisor import Supervisor
+from identity.principal import JsonValue
+from pdp.deployment import load_deployment
+from pdp.load import load_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    state: State
+    policies: Path | None = None
+    deployment: Path | None = None
+    reviewers: Path | None = None
+    servers: bool = True
+    restart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A stack that answers."""
+
+    plan: Plan
+    supervisor: Supervisor
+    names: tuple[str, ...]
+    """Servers that policy names."""
+
+    @property
+    def addresses(self) -> dict[str, JsonValue]:
+        return stack.addresses(self.plan, self.names, self.supervisor.pids)
+
+    def write_addresses(self) -> None:
+        """Keep STATE/stack.json true; pids change when a component is started again."""
+        write(self.plan.state.stack, json.dumps(self.addresses, indent=2))
+
+
+def up(options: Options, *, json_output: bool) -> int:
+    """Run the stack until Ctrl-C or SIGTERM, which is how it ends well."""
+    stop_on_sigterm()
+    try:
+        with running(options) as live:
+            if json_output:
+                give_json(live.addresses)
+            say_where(live)
+            live.supervisor.watch(live.write_addresses)
+    except KeyboardInterrupt:
+        say("stopped")
+    return 0
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM do what Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@contextmanager
+def running(options: Options) -> Iterator[Running]:
+    """A stack that answers, for as long as the context lasts."""
+    options.state.prepare()
+    with _alone(options.state):
+        plan = prepare(options)
+        try:
+            with Supervisor(say, restart=options.restart) as supervisor:
+                live = Running(plan, supervisor, _server_names(plan))
+                _start(live)
+                live.write_addresses()
+                yield live
+        finally:
+            options.state.stack.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(state: State) -> Iterator[None]:
+    """Hold the state folder: two stacks in one would overwrite each other's files."""
+    with (state.root / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Failure(
+                f"another stack runs from {state.root}", "stop it, or name another --state"
+            ) from error
+        yield
+
+
+def prepare(options: Options) -> Plan:
+    """Write every file that the processes read, and choose every port."""
+    state = options.state
+    reviewers = options.reviewers or state.reviewers
+    policies = options.policies or state.policies
+    if options.reviewers is None:
+        working_policy.write_reviewers(state, policies=options.policies)
+    if options.policies is None:
+        working_policy.refresh(state, shipped(POLICIES), reviewers, time.time(), say)
+    elif not policies.is_dir():
+        raise Failure(f"there is no policy folder {policies}")
+    facts = issuers.policy_facts(policies, reviewers)
+    if facts.issuers:
+        issuers.record(state, facts.issuers)
+    identity_keys.ensure(state)
+    local = localize(
+        options.deployment or shipped(DEPLOYMENT),
+        state,
+        facts,
+        move_ports=options.deployment is None,
+        listening=lambda name: options.servers and name in stack.SERVERS,
+    )
+    deployment = load_deployment(local.path)
+    bootstrap.write_bootstrap(state, local.envoy_admin, deployment)
+    _say_moved(local)
+    ours = tuple(name for name in deployment.endpoints if options.servers and name in stack.SERVERS)
+    iss = facts.issuers[0].issuer if facts.issuers else f"http://{local.issuer}"
+    return Plan(state, policies, reviewers, local, deployment, iss, ours)
+
+
+def _say_moved(local: Local) -> None:
+    for before, after in local.moved.items():
+        say(f"  {before} is taken on this machine: using {after}")
+
+
+def _start(live: Running) -> None:
+    plan, supervisor = live.plan, live.supervisor
+    say(f"  {WARNING}")
+    _started(supervisor, plan.first, live)
+    _started(supervisor, plan.services, live)
+    problems = working_policy.problems(plan.policies, plan.reviewers)
+    for problem in problems:
+        say(f"  policy: {problem}")
+    _started(supervisor, (plan.envoy,), live)
+    if problems:
+        say("  no policy is in force: every call is refused until it is mended")
+        supervisor.until(lambda: stack.envoy_answers(plan.local.envoy_admin), "envoy")
+        return
+    metrics = f"http://{plan.local.extauthz_metrics}/metrics"
+    supervisor.until(lambda: observe.policy_digest(metrics) is not None, "extauthz")
+    supervisor.until(lambda: stack.envoy_listens(plan.local.envoy_admin, plan.deployment), "envoy")
+    if observe.wait_until(lambda: observe.has_keys(metrics), 5) is None:
+        say("  an issuer's keys are not there yet: its tokens are answered 503 until they are")
+
+
+def _started(supervisor: Supervisor, commands: tuple[Command, ...], live: Running) -> None:
+    names = ", ".join(command.name for command in commands)
+    began = time.monotonic()
+    say(f"  starting {names} …")
+    supervisor.start(*commands)
+    if commands[0].says_ready:
+        say(f"  {names} up ({time.monotonic() - began:.1f} s; logs in {live.plan.state.logs})")
+
+
+def _server_names(plan: Plan) -> tuple[str, ...]:
+    folder = load_folder(plan.policies, plan.reviewers)
+    names = {*folder.servers, *folder.approved_servers}
+    return tuple(sorted(names))
+
+
+def say_where(live: Running) -> None:
+    """Where everything listens, for a person."""
+    found = live.addresses
+    rows = [
+        ("users", f"{found['users']}  TLS, JWT"),
+        ("mesh", f"{found['mesh']}  mutual TLS, SPIFFE" if found["mesh"] else "none"),
+        ("presto, around Envoy", str(found["presto"])),
+        ("development issuer", str(found["jwks"])),
+        ("ext_authz", f"{found['extauthz']}  {found['extauthz_metrics']}"),
+        ("control plane", f"{found['xds']}  {found['xds_metrics']}"),
+        ("Envoy's admin page", str(found["envoy_admin"])),
+        ("policy", str(live.plan.policies)),
+        ("decisions", str(live.plan.state.decisions)),
+        ("CA of the listeners", str(live.plan.state.server_ca)),
+    ]
+    say("\nThe stack is up:")
+    for name, where in rows:
+        say(f"  {name:<22}{where}")
+    flag = f" --state {live.plan.state.root}" if os.fspath(live.plan.state.root) != ".gatehouse" else ""
+    say(f"\nTry:  gatehouse call presto list_tables --as ana{flag}\nCtrl-C stops it.\n")

@@ -1,0 +1,90 @@
+"""The stack's own copy of the shipped policies, which development reviewers keep in force.
+
+A newcomer's stack must not stand still because the shipped reviews have lapsed, nor because nobody at hand
+may approve. So the copy has a reviewer of its own, who approves whatever isn't in force, and every such
+approval is said aloud. None of this touches a policy folder that somebody names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from gatehouse.approving import Approval, approve, subjects
+from gatehouse.errors import Failure
+from gatehouse.shipped import shipped
+from gatehouse.state import State, write
+from pdp.approve import ApprovalRefused
+from pdp.load import ORGANIZATION, load_folder
+from pdp.problem import PolicyError
+from pdp.review import GENAI, known_kinds
+from pdp.store import PolicyStore
+
+DEVELOPMENT_REVIEWER = "development-reviewer@localhost"
+TICKET = "DEVELOPMENT"
+REVIEWERS = "envoy/reviewers.local.yaml"
+_KINDS = ["genai", "legal-privacy", "security"]
+
+
+def write_reviewers(state: State, policies: Path | None) -> None:
+    """Write STATE/reviewers.yaml: the shipped reviewers, and a development one for every kind."""
+    document = yaml.safe_load(shipped(REVIEWERS).read_bytes())
+    document["reviewers"][DEVELOPMENT_REVIEWER] = {"kinds": _kinds(policies or shipped("policies"))}
+    header = "# Development reviewers, written by `gatehouse up`. Never review anything real by them.\n"
+    write(state.reviewers, header + yaml.safe_dump(document, sort_keys=False))
+
+
+def _kinds(policies: Path) -> list[str]:
+    """Every kind of review that this policy asks for."""
+    organization = load_folder(policies, policies / "none").organization
+    if organization is None or organization.model is None:
+        return _KINDS
+    return sorted(known_kinds(organization.model) | {GENAI})
+
+
+def refresh(state: State, source: Path, reviewers: Path, now: float, say: Callable[[str], None]) -> None:
+    """Have a working copy of `source`, kept where it is there already, with everything in it in force."""
+    if not (state.policies / "org.yaml").exists():
+        try:
+            shutil.copytree(source, state.policies, dirs_exist_ok=True)
+        except OSError as error:
+            raise Failure(f"cannot copy the policies to {state.policies}: {error}") from error
+        say(f"  copied {source} to {state.policies}: edit them there")
+    approve_all(state.policies, reviewers, now, say)
+
+
+def approve_all(policies: Path, reviewers: Path, now: float, say: Callable[[str], None]) -> None:
+    """Approve whatever is in force no more, or never was, as the development reviewer."""
+    lapsed = [name for name in subjects(policies, reviewers) if not in_force(policies, reviewers, name, now)]
+    for subject in sorted(lapsed, key=lambda name: name != ORGANIZATION):
+        approval = Approval(subject, DEVELOPMENT_REVIEWER, TICKET, now)
+        try:
+            approve(policies, reviewers, approval)
+        except (PolicyError, ApprovalRefused, Failure) as error:
+            say(f"  {subject} stays closed: {error}")
+        else:
+            say(f"  DEVELOPMENT REVIEW: {subject} approved by {DEVELOPMENT_REVIEWER}, for this copy only")
+
+
+def in_force(policies: Path, reviewers: Path, subject: str, now: float) -> bool:
+    """Whether an approved copy of the subject is in force now, or it needs none."""
+    store = PolicyStore(policies, reviewers)
+    try:
+        snapshot = store.load()
+    except PolicyError:
+        return False
+    if subject == ORGANIZATION:
+        return snapshot.organization.at(now)
+    return snapshot.servers[subject].in_force.at(now)
+
+
+def problems(policies: Path, reviewers: Path) -> tuple[str, ...]:
+    """Why the folder, as it stands, can't be enforced; none where it can."""
+    try:
+        PolicyStore(policies, reviewers).load()
+    except PolicyError as error:
+        return tuple(str(problem) for problem in error.problems)
+    return ()
