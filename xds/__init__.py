@@ -1,0 +1,1 @@
+"""The control plane: what policy says, as Envoy's configuration, over ADS."""

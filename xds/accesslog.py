@@ -1,0 +1,52 @@
+"""The access log: one JSON line a request to Envoy's stdout, with the decision and without any credential."""
+
+from __future__ import annotations
+
+from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
+from envoy_data_plane.google import protobuf as gp
+
+from identity.principal import JsonValue
+from xds.authoring import packed
+
+_DECISION = ("decision_id", "decision", "reason", "rule", "user", "surface", "server", "tool", "policy")
+
+# An allow-list: no header of the request but these, and never the query, which could carry a token.
+_FIELDS = {
+    "time": "%START_TIME%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "protocol": "%PROTOCOL%",
+    "status": "%RESPONSE_CODE%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "milliseconds": "%DURATION%",
+    "bytes_in": "%BYTES_RECEIVED%",
+    "bytes_out": "%BYTES_SENT%",
+    "route": "%ROUTE_NAME%",
+    "upstream": "%UPSTREAM_HOST%",
+    "remote": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "workload": "%DOWNSTREAM_PEER_URI_SAN%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "mcp_method": "%DYNAMIC_METADATA(envoy.filters.http.mcp:method)%",
+}
+
+
+def access_log(listener: str) -> accesslog.AccessLog:
+    """The log of one listener; what ext_authz decided is under its own names."""
+    fields: dict[str, JsonValue] = {"log": "access", "listener": listener, **_FIELDS}
+    for name in _DECISION:
+        fields[name] = f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{name})%"
+    return accesslog.AccessLog(
+        name="envoy.access_loggers.stdout",
+        typed_config=packed(
+            stream.StdoutAccessLog(
+                log_format=core.SubstitutionFormatString(
+                    json_format=gp.Struct.from_dict(fields), omit_empty_values=True
+                )
+            )
+        ),
+    )

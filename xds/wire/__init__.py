@@ -1,0 +1,1 @@
+"""Messages compiled by proto/generate.sh; not written by hand."""
