@@ -153,7 +153,10 @@ class Front:
 
     def _ended(self, assertion: Assertion, message: Message) -> bool:
         """Whether a stream's caller may no longer have it: expired, locked, or no longer allowed."""
-        return self.guard.judge(assertion, message, self.clock()).reason is not None
+        now = self.clock()
+        if assertion.user is not None and assertion.user.expires <= now:
+            return True
+        return self.guard.judge(assertion, message, now).reason is not None
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         status = refusal.reason.status

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from identity.assertion import Assertion
 from identity.principal import Principal
+from identity.tokens import LEEWAY
 from mcpguard.authorize import HasFunction, disagreement
 from mcpguard.message import Message, Question
 from pdp import reasons
@@ -52,7 +53,7 @@ class Guard:
         snapshot = self.policy()
         if snapshot is None:
             return Verdict(Unavailable(reasons.POLICY_UNAVAILABLE), None)
-        if assertion.user is not None and assertion.user.expires <= now:
+        if assertion.user is not None and assertion.user.expires + LEEWAY <= now:
             return Verdict(Deny(reasons.TOKEN_EXPIRED), snapshot)
         first = self._decide(snapshot, assertion, message, message.question, now)
         for question in message.also:

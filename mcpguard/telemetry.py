@@ -73,6 +73,7 @@ class Telemetry:
     def policy_in_force(self, withheld: dict[str, int]) -> None:
         """Note a policy that came into force, with the number of tools withheld by reason."""
         self._ready.labels(self._server).set(1)
+        self._withheld.clear()
         for reason, count in withheld.items():
             self._withheld.labels(self._server, reason).set(count)
 
