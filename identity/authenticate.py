@@ -55,6 +55,7 @@ class Authenticator:
         *,
         trust_domains: AbstractSet[str],
         svid_audiences: AbstractSet[str] = frozenset(),
+        capacity: int = CACHED,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Accept users by `tokens`, and workloads of `trust_domains`, by certificate or by `svids`.
@@ -67,8 +68,8 @@ class Authenticator:
         self._svid_audiences = frozenset(svid_audiences)
         self._monotonic = monotonic
         # By the SHA-256 of the raw text. Only what passed the strict parser gets in: that has one spelling.
-        self._bearers: LRUCache[tuple[bytes, str], _Verified[User | SpiffeId]] = LRUCache(CACHED)
-        self._certificates: LRUCache[bytes, _Verified[SpiffeId]] = LRUCache(CACHED)
+        self._bearers: LRUCache[tuple[bytes, str], _Verified[User | SpiffeId]] = LRUCache(capacity)
+        self._certificates: LRUCache[bytes, _Verified[SpiffeId]] = LRUCache(capacity)
         self._lock = Lock()
 
     def authenticate(

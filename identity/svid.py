@@ -24,9 +24,8 @@ from identity.errors import IdentityError, KeysUnavailable
 from identity.jose import Jws
 from identity.jwk import KeySource
 from identity.principal import SpiffeId, SpiffeIdError
+from identity.tokens import LEEWAY
 
-LEEWAY = 30
-"""Seconds by which clocks may differ."""
 JWT_SVID_LIFETIME = 3600
 """Seconds that a JWT-SVID may still live."""
 JWT_SVID_ALGORITHMS = frozenset({"RS256", "PS256", "ES256", "ES384"})

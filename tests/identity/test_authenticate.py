@@ -211,6 +211,16 @@ def test_what_was_refused_is_not_remembered(world: World) -> None:
     assert world(token).user is not None
 
 
+def test_what_is_remembered_is_bounded() -> None:
+    world = World(capacity=2)
+    tokens = [signer().sign(claims(sub=f"u{n}")) for n in range(3)]
+    first = [world(token).user for token in tokens]
+    assert world(tokens[2]).user is first[2]
+    assert world(tokens[1]).user is first[1]
+    assert world(tokens[0]).user is not first[0]  # the one used longest ago made room
+    assert Authenticator.__init__.__kwdefaults__["capacity"] == 10_000
+
+
 def test_many_threads_get_their_own_answers(world: World) -> None:
     tokens = [signer().sign(claims(sub=f"u{n}")) for n in range(8)]
     wrong: list[str] = []

@@ -42,7 +42,7 @@ def test_the_thumbprint_is_that_of_rfc_7638() -> None:
         "iIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
     )
     key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": "AQAB"})
-    assert thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"  # type: ignore[arg-type]
+    assert thumbprint(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_the_corpus_is_whole() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: ascii(case["name"]))
-def test_agrees_with_go_spiffe(case: dict) -> None:  # type: ignore[type-arg]
+def test_agrees_with_go_spiffe(case: dict) -> None:
     try:
         spiffe_id = SpiffeId.parse(case["in"])
     except SpiffeIdError:

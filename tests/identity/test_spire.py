@@ -18,7 +18,7 @@ from tests.identity.signers import NOW, document, signer
 BOT = "spiffe://corp.example/ns/prod/sa/report-bot"
 
 
-class Agent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):  # type: ignore[misc]
+class Agent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
     def __init__(self) -> None:
         self.bundles: dict[str, bytes] = {}
 
