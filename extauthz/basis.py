@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from extauthz.recent import Recent
 from extauthz.request import Call, Credentials
 from extauthz.response import Admission, admission, encode_names, encode_value, metadata_url
+from extauthz.trail import Trail, facts
 from identity.assertion import Assertion, Minter
 from identity.authenticate import Authenticator
 from identity.errors import IdentityError
@@ -99,21 +100,14 @@ class Basis:
         self._callers.put(key, _Known(principal.user, caller, now, min(ends, default=FOREVER)))
         return caller
 
-    def admit(
-        self,
-        caller: Caller,
-        call: Call,
-        decision: Allow,
-        facts: Callable[[], dict[str, str | None]],
-        now: float,
-    ) -> Admission:
+    def admit(self, caller: Caller, call: Call, decision: Allow, trail: Trail) -> Admission:
         """What an allow says about `caller` to the server, signed.
 
         Raises:
             TooManyNames: the caller is in more groups than a header can carry.
 
         """
-        server, surface = decision.server, decision.surface
+        server, surface, now = decision.server, decision.surface, trail.time
         key = (id(caller), server.name, surface.name, call.channel, decision.rule, call.tool)
         known = self._admissions.get(key)
         if (
@@ -123,7 +117,8 @@ class Basis:
             and 0 <= now - known.since < ADMISSION_SECONDS
         ):
             return known.admission
-        admitted = admission(self._forwarded(caller, call, decision, now), facts())
+        forwarded = self._forwarded(caller, call, decision, now)
+        admitted = admission(forwarded, facts(trail), trail.decision_id)
         self._admissions.put(key, _Admitted(caller, server, admitted, now))
         return admitted
 

@@ -25,6 +25,8 @@ from pdp.model import Allow, Deny, Location, Shadow
 VERSION: Final = 1
 CAPACITY: Final = 10_000
 """Decisions that wait at most. As many again can be in the batch that is being written."""
+GATHERING: Final = 0.05
+"""Seconds that a first decision waits for others, so that the writer wakes 20 times a second at most."""
 STDOUT: Final = "-"
 
 Field: TypeAlias = "str | int | list[dict[str, str]] | None"
@@ -60,7 +62,8 @@ class DecisionLog:
         self._allows: deque[Trail] = deque()
         self._denials: deque[Trail] = deque()
         self._dropped_allows = self._dropped_denials = self._written = 0
-        self._reopen = self._closed = False
+        self._reopen = False
+        self._closing = threading.Event()
         self._descriptor = _open(path)
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
         self._thread.start()
@@ -94,7 +97,7 @@ class DecisionLog:
 
     def close(self, timeout: float) -> bool:
         """Write what waits, then stop; False where `timeout` seconds pass first."""
-        self._closed = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -108,8 +111,9 @@ class DecisionLog:
     def _run(self) -> None:
         while True:
             self._wake.wait()
+            self._closing.wait(GATHERING)
             self._wake.clear()
-            closing = self._closed  # read before the queue: what was put before `close` is still written
+            closing = self._closing.is_set()  # read before the queue: what was put before is still written
             batch = self._take()
             if self._reopen:
                 self._reopen = False

@@ -25,11 +25,6 @@ MCP_NAMESPACE: Final = "envoy.filters.http.mcp"
 SERVER_EXTENSION: Final = "server"
 LISTENER_EXTENSION: Final = "listener"
 
-METHOD_HEADER: Final = "mcp-method"
-NAME_HEADER: Final = "mcp-name"
-PARTIAL_BODY_HEADER: Final = "x-envoy-auth-partial-body"
-"""Set by Envoy where a body that it buffered for us was cut."""
-
 MAX_METHOD_CHARACTERS = 128
 MAX_NAME_CHARACTERS = 128
 MAX_URI_CHARACTERS = 2048
@@ -37,20 +32,8 @@ MAX_SESSION_CHARACTERS = 256
 
 Listener = Literal["users", "mesh"]
 
-_READ: Final = frozenset(
-    {
-        headers.AUTHORIZATION,
-        headers.ASSERTED_CHANNEL,
-        headers.PROTOCOL_VERSION,
-        headers.SESSION,
-        METHOD_HEADER,
-        NAME_HEADER,
-        PARTIAL_BODY_HEADER,
-        "content-length",
-        "transfer-encoding",
-    }
-)
-"""Every header that is looked at. A repeated one is refused, whichever it is."""
+_READ: Final = frozenset(headers.READ)
+"""A repeated one is refused, whichever it is."""
 
 # Which member of `params` names what a method is about, and how long it may be. Those with a header
 # are the ones whose name 2026-07-28 repeats in `Mcp-Name`.
@@ -63,6 +46,7 @@ _TARGETS: Final = {
 }
 _NAMED_IN_HEADER: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 
+_NOT_RAW: Final = "Envoy sends no raw headers: set encode_raw_headers."
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))
 _TOKEN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -150,7 +134,7 @@ def _call(attributes: AttributeContext, listener: str | None, server: str | None
 def _read_headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
     """The headers that policy reads, by name. Envoy keeps duplicates apart in `header_map`."""
     if not http.HasField("header_map"):
-        raise Malformed(reasons.MALFORMED_REQUEST, "Envoy sends no raw headers: set encode_raw_headers.")
+        raise Malformed(reasons.MALFORMED_REQUEST, _NOT_RAW)
     read: dict[str, bytes] = {}
     for header in http.header_map.headers:
         name = header.key  # in lower case, as Envoy has every name
@@ -158,18 +142,13 @@ def _read_headers(http: AttributeContext.HttpRequest) -> dict[str, bytes]:
             continue
         if name in read:
             raise Malformed(reasons.MALFORMED_HEADER, f"The header {name} is repeated.")
-        read[name] = _raw(name, header)
+        raw = read[name] = header.raw_value
+        if name != headers.AUTHORIZATION and raw.translate(None, _PRINTABLE):
+            raise _not_printable(name)
+        if not raw and header.value:
+            # Envoy has replaced what it could not decode: what the server sees may differ.
+            raise Malformed(reasons.MALFORMED_REQUEST, _NOT_RAW)
     return read
-
-
-def _raw(name: str, header: AttributeContext.HeaderValue) -> bytes:
-    if header.value:
-        # Envoy has replaced what it could not decode: what the server sees may differ.
-        raise Malformed(reasons.MALFORMED_REQUEST, "Envoy sends no raw headers: set encode_raw_headers.")
-    raw = header.raw_value
-    if raw.translate(None, _PRINTABLE):
-        raise Malformed(reasons.MALFORMED_HEADER, f"The header {name} holds more than printable ASCII.")
-    return raw
 
 
 def _text(read: dict[str, bytes], name: str) -> str | None:
@@ -183,17 +162,23 @@ def _version(text: str | None) -> str | None:
     return text
 
 
-def _bearer(authorization: bytes | None) -> str | None:
-    """The token of `Authorization`, RFC 6750 section 2.1. Works on bytes: a pass in C each, no regex."""
-    if authorization is None:
+def _bearer(raw: bytes | None) -> str | None:
+    """The token of `Authorization`, RFC 6750 section 2.1: one pass over its bytes, in C."""
+    if raw is None:
         return None
-    if b"," in authorization:
+    beside_token = raw.translate(None, _TOKEN)
+    if beside_token == b" " and raw[:7].lower() == b"bearer " and len(raw) > 7:
+        return raw[7:].decode("ascii")
+    if b"," in beside_token:
         # Envoy joins two Authorization headers with a comma; no token holds one.
         raise Malformed(reasons.MALFORMED_HEADER, "The header authorization is repeated or holds a comma.")
-    token = authorization[7:]
-    if authorization[:7].lower() != b"bearer " or not token or token.translate(None, _TOKEN):
-        raise Malformed(reasons.TOKEN_MALFORMED, "Authorization is not a bearer token.")
-    return token.decode("ascii")
+    if beside_token.translate(None, _PRINTABLE):
+        raise _not_printable(headers.AUTHORIZATION)
+    raise Malformed(reasons.TOKEN_MALFORMED, "Authorization is not a bearer token.")
+
+
+def _not_printable(name: str) -> Malformed:
+    return Malformed(reasons.MALFORMED_HEADER, f"The header {name} holds more than printable ASCII.")
 
 
 def _channel(text: str | None) -> str | None:
@@ -212,13 +197,12 @@ def _session(raw: bytes | None) -> bool:
 
 def _asked(verb: str, attributes: AttributeContext, read: dict[str, bytes]) -> tuple[str, str | None]:
     """What is asked: an MCP method and its target."""
-    if PARTIAL_BODY_HEADER in read and read[PARTIAL_BODY_HEADER] != b"false":
+    if headers.PARTIAL_BODY in read and read[headers.PARTIAL_BODY] != b"false":
         raise Malformed(reasons.MALFORMED_BODY, "The body is cut short.")
     metadata = attributes.metadata_context.filter_metadata
     inspected = MCP_NAMESPACE in metadata
     if verb in (STREAM_METHOD, END_METHOD):
-        has_body = "transfer-encoding" in read or read.get("content-length", b"0") != b"0"
-        if inspected or has_body:
+        if inspected or read.get(headers.CONTENT_LENGTH, b"0") != b"0":
             raise Malformed(reasons.MALFORMED_BODY, f"A {verb} carries no body.")
         return verb, None
     if verb != "POST":
@@ -236,14 +220,13 @@ def _message(message: Struct) -> tuple[str, str | None]:
     method = fields["method"].string_value
     if not method or len(method) > MAX_METHOD_CHARACTERS:
         raise Malformed(reasons.MALFORMED_MCP, "The message names no method.")
-    if method == ANSWER_METHOD:
-        if "params" in fields:
-            # `result` beside `method` and `params`: the filter sees an answer, a lax server runs a call.
-            raise Malformed(reasons.MALFORMED_MCP, "A response carries no method or params.")
+    if method == ANSWER_METHOD and "params" in fields:
+        # `result` beside `method` and `params`: the filter sees an answer, a lax server runs a call.
+        raise Malformed(reasons.MALFORMED_MCP, "A response carries no method or params.")
+    kind = _TARGETS.get(method)
+    if kind is None:
         return method, None
-    if method not in _TARGETS:
-        return method, None
-    member, longest = _TARGETS[method]
+    member, longest = kind
     # A number, a list or nothing reads as "": a name is a string or there is none.
     target = fields["params"].struct_value.fields[member].string_value
     if not target or len(target) > longest:
@@ -256,7 +239,7 @@ def _check_era(method: str, target: str | None, version: str | None, read: dict[
 
     Envoy compares them for exactly the version it knows; a made-up later version would pass there.
     """
-    named_method, named_target = _text(read, METHOD_HEADER), _text(read, NAME_HEADER)
+    named_method, named_target = _text(read, headers.METHOD), _text(read, headers.NAME)
     if version is not None and version >= STATELESS_SINCE:
         if named_method is None:
             raise Malformed(reasons.MALFORMED_MCP, "This protocol version needs the header Mcp-Method.")

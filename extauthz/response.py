@@ -1,4 +1,4 @@
-"""A decision becomes Envoy's `CheckResponse`. An allow is built in `allow` alone, a denial in `deny` alone.
+"""A decision becomes Envoy's `CheckResponse`: an allow in `admission` alone, a denial in `deny` alone.
 
 Envoy takes an empty `CheckResponse`, and `status.code = 0` beside a `denied_response`, for an allow; and a
 header that an allow doesn't set passes through from the client. So every allow sets every header of
@@ -57,36 +57,36 @@ def encode_value(value: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What every allow of one caller, server, surface, channel and rule has in common, serialized once.
+    """What every allow of one caller, server, surface, channel and rule has in common: all but its id.
 
-    Protobuf merges messages that are concatenated, so a response is `fixed` and what one call adds to it.
+    A serialized `CheckResponse`, cut where the decision's id stands. Ids are of one length, so any fits.
     """
 
-    fixed: bytes
+    pieces: tuple[bytes, ...]
 
 
-def admission(forwarded: Mapping[str, str], facts: Mapping[str, str | None]) -> Admission:
-    """The common part of allows: `forwarded` has a value for each of `pdp.headers.FORWARDED`.
+def admission(forwarded: Mapping[str, str], facts: Mapping[str, str | None], decision_id: str) -> Admission:
+    """The one constructor of an allow; `forwarded` has a value for each of `pdp.headers.FORWARDED`.
+
+    It is built for `decision_id`, which is random: nobody can have put it anywhere else in the response.
 
     Raises:
-        KeyError: one is missing: a header that is not set is one that the client could forge.
+        KeyError: a forwarded header is missing: one that is not set is one that the client could forge.
 
     """
     response = CheckResponse()
     response.status.code = 0
     for name in headers.FORWARDED:
         _set_header(response.ok_response.headers.add(), name, forwarded[name])
+    _set_header(response.ok_response.headers.add(), headers.DECISION, decision_id)
     response.ok_response.headers_to_remove.extend(headers.CONSUMED)
-    _set_metadata(response, facts)
-    return Admission(response.SerializeToString())
+    _set_metadata(response, facts, decision_id)
+    return Admission(tuple(response.SerializeToString().split(decision_id.encode("ascii"))))
 
 
 def allow(admitted: Admission, decision_id: str) -> bytes:
-    """The one constructor of an allow, as a serialized `CheckResponse`."""
-    response = CheckResponse()
-    _set_header(response.ok_response.headers.add(), headers.DECISION, decision_id)
-    response.dynamic_metadata.fields["decision_id"].string_value = decision_id
-    return admitted.fixed + response.SerializeToString()
+    """An allow, as a serialized `CheckResponse`, under the id of this call's decision."""
+    return decision_id.encode("ascii").join(admitted.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,7 @@ def deny(refusal: Refusal, facts: Mapping[str, str | None]) -> bytes:
     denied.body = _body(refusal)
     for name, value in _denial_headers(refusal):
         _set_header(denied.headers.add(), name, value)
-    _set_metadata(response, facts)
-    response.dynamic_metadata.fields["decision_id"].string_value = refusal.decision_id
+    _set_metadata(response, facts, refusal.decision_id)
     return response.SerializeToString()
 
 
@@ -166,9 +165,10 @@ def _set_header(option: HeaderValueOption, name: str, value: str) -> None:
     option.header.value = value
 
 
-def _set_metadata(response: CheckResponse, facts: Mapping[str, str | None]) -> None:
+def _set_metadata(response: CheckResponse, facts: Mapping[str, str | None], decision_id: str) -> None:
     """Facts for Envoy's access log, in the namespace `envoy.filters.http.ext_authz`."""
     fields = response.dynamic_metadata.fields
+    fields["decision_id"].string_value = decision_id
     for name, value in facts.items():
         if value is not None:
             fields[name].string_value = value

@@ -81,7 +81,7 @@ def _answer(basis: Basis | None, request: bytes, trail: Trail) -> bytes:
     if not isinstance(decision, Allow) or basis is None or caller is None or call is None:
         return _refuse(basis, trail, decision)
     try:
-        admitted = basis.admit(caller, call, decision, lambda: facts(trail), trail.time)
+        admitted = basis.admit(caller, call, decision, trail)
     except TooManyNames as error:
         refused = trail.decision = Deny(
             reasons.TOO_MANY_GROUPS, nearest_miss=str(error), surface=decision.surface, server=decision.server

@@ -24,5 +24,23 @@ CONSUMED = (AUTHORIZATION, ASSERTED_CHANNEL)
 
 PROTOCOL_VERSION = "mcp-protocol-version"
 SESSION = "mcp-session-id"
+METHOD = "mcp-method"
+NAME = "mcp-name"
+CONTENT_LENGTH = "content-length"
+PARTIAL_BODY = "x-envoy-auth-partial-body"
+"""Set by Envoy where a body that it buffered for ext_authz was cut."""
+
+READ = (
+    AUTHORIZATION,
+    ASSERTED_CHANNEL,
+    PROTOCOL_VERSION,
+    SESSION,
+    METHOD,
+    NAME,
+    CONTENT_LENGTH,
+    PARTIAL_BODY,
+)
+"""Every request header that ext_authz looks at: Envoy need send it no other (`allowed_headers`)."""
+
 DECISION = "x-gatehouse-decision"
 """The decision's id, on every answer of ext_authz."""

@@ -1,4 +1,4 @@
-"""Real parts for tests: `CheckRequest`s as Envoy sends them, tokens, certificates, a service on a snapshot."""
+"""Real parts for tests: `CheckRequest`s as Envoy sends them, tokens, certificates, a service."""
 
 from __future__ import annotations
 
