@@ -23,12 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(cli_policy.app, name="policy", rich_help_panel="Policy")
-app.command(rich_help_panel="Policy")(cli_policy.lock)
-app.command(rich_help_panel="Access")(cli_access.token)
-app.command(rich_help_panel="Access")(cli_access.svid)
-app.command(rich_help_panel="Access")(cli_access.call)
-app.add_typer(cli_access.keys, name="keys", rich_help_panel="Access")
 
 
 @app.command(rich_help_panel="Stack")
@@ -70,6 +64,14 @@ def demo(
     from gatehouse.demo import demo as run_demo
 
     return run_demo(state_of(state), once=once)
+
+
+app.add_typer(cli_policy.app, name="policy", rich_help_panel="Policy")
+app.command(rich_help_panel="Policy")(cli_policy.lock)
+app.command(rich_help_panel="Access")(cli_access.token)
+app.command(rich_help_panel="Access")(cli_access.svid)
+app.command(rich_help_panel="Access")(cli_access.call)
+app.add_typer(cli_access.keys, name="keys", rich_help_panel="Access")
 
 
 def run(arguments: Sequence[str]) -> int:

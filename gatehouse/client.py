@@ -17,7 +17,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, TextContent
 
 from gatehouse.devca import Pair
 from identity.principal import JsonValue
@@ -131,7 +131,10 @@ async def _through(call: Call, http: httpx2.AsyncClient) -> Outcome:
         if call.tool is None:
             listed = await client.list_tools()
             return Outcome(ok=True, result=[tool.name for tool in listed.tools])
-        return _result(await client.call_tool(call.tool, dict(call.arguments)))
+        # Not `client.call_tool`: it lists the tools after a call, to check the result's schema, and so fails
+        # for a service that may call a tool of a server whose listing needs a user.
+        params = CallToolRequestParams(name=call.tool, arguments=dict(call.arguments))
+        return _result(await client.session.send_request(CallToolRequest(params=params), CallToolResult))
 
 
 def _result(result: CallToolResult) -> Outcome:

@@ -60,7 +60,7 @@ REVENUE: Mapping[str, JsonValue] = MappingProxyType(
 ELSEWHERE = "https://elsewhere.example/mcp"
 
 CALLS: tuple[Row, ...] = (
-    Row("sam, Ads salesperson", "ide", "run_query", OK, user="sam", arguments=SQL),
+    Row("sam, a 2026-07-28 client", "ide", "run_query", OK, user="sam", arguments=SQL),
     Row("sam, a 2025-11-25 client", "ide", "run_query", OK, user="sam", arguments=SQL, era=Era.SESSIONS),
     Row("ana, Ads engineer", "ide", "get_revenue_metrics", OK, user="ana", arguments=REVENUE),
     Row(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gatehouse.approving import Approval, approve
 from gatehouse.observe import policy_digest, wait_until
+from gatehouse.state import write
 from gatehouse.tour_bench import Bench, Result, repeat_for
 from gatehouse.tour_calls import OK, SQL, Row
 from gatehouse.working_policy import DEVELOPMENT_REVIEWER
@@ -22,6 +25,7 @@ IN_FORCE_SECONDS = 5.0
 PROMISED_SECONDS = 1.0
 _LAPSE_SECONDS = 2
 
+_EXPIRES = re.compile(r'expires: "?[\w:.+-]+"?')
 _RULE = "groups: [ads, finance, data-infra], tools: all"
 _WIDER = "groups: [ads, finance, data-infra, employees], tools: all"
 
@@ -34,7 +38,7 @@ def changes(bench: Bench) -> Iterator[Result]:
     with _put_back(bench, policies):
         yield from _locked(bench, policies, reviewers)
         yield from _reviewed(bench, policies, reviewers)
-        yield from _lapsed(bench, policies, reviewers)
+        yield from _lapsed(bench, policies)
 
 
 def _locked(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]:
@@ -67,23 +71,27 @@ def _reviewed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]
     yield _timed(bench.run(replace(row, who="hana, rule approved", expected=OK)), took)
 
 
-def _lapsed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]:
-    """The same text, approved for two seconds: what ends it is time alone."""
+def _lapsed(bench: Bench, policies: Path) -> Iterator[Result]:
+    """The same text, whose approvals end in two seconds: what closes the server is time alone."""
     row = Row("ana, review ends soon", "ide", "run_query", OK, user="ana", arguments=SQL)
-    for reviews in (policies / "reviews").glob("*/presto.yaml"):
-        reviews.unlink()
     before = policy_digest(_metrics(bench))
-    now = time.time()
-    approval = Approval("presto", DEVELOPMENT_REVIEWER, "TOUR", now, expires=now + _LAPSE_SECONDS + 1)
-    approve(policies, reviewers, approval)
-    _changed(bench, before)
-    yield bench.run(row)
+    ends = _end_reviews(policies, time.time() + _LAPSE_SECONDS)
+    took = _changed(bench, before)
+    yield _timed(bench.run(row), took)
     lapsed = replace(row, who="ana, review lapsed", expected="review_expired")
     result = bench.run(lapsed)
-    deadline = time.monotonic() + _LAPSE_SECONDS + IN_FORCE_SECONDS
-    while not result.as_expected and time.monotonic() < deadline:
+    while not result.as_expected and time.time() < ends + IN_FORCE_SECONDS:
         result = bench.run(lapsed)
     yield result
+
+
+def _end_reviews(policies: Path, soon: float) -> int:
+    """Let every approval of Presto end soon; returns when. Each file is replaced at once."""
+    ends = int(soon) + 1
+    when = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for file in (policies / "reviews").glob("*/presto.yaml"):
+        write(file, _EXPIRES.sub(f'expires: "{when}"', file.read_text("utf-8")))
+    return ends
 
 
 def _metrics(bench: Bench) -> str:
