@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from identity.principal import JsonValue
 from pdp.compile_organization import CompiledOrganization, compile_locks, compile_organization
 from pdp.compile_server import compile_server
-from pdp.digest import digest_of, organization_digest, server_digest
+from pdp.digest import digest_of_lines, organization_digest, server_digest
 from pdp.load import ORGANIZATION, Folder, misnamed
-from pdp.model import FOREVER, InForce, Location, Server, Snapshot
+from pdp.model import InForce, Location, Lock, Server, Snapshot
 from pdp.names import Definitions, unknown
 from pdp.problem import PolicyError, Problem
 from pdp.review import (
+    ALWAYS,
     GENAI,
     ORGANIZATION_KINDS,
     Reviews,
@@ -107,7 +107,8 @@ class Compiler:
             del self._servers[gone]
         subjects = (ORGANIZATION, *servers)
         warnings += strangers(folder.reviews, subjects, basis.file)
-        return Compiled(_snapshot(basis, servers, folder), tuple(warnings))
+        snapshot = _built(basis.compiled, basis.in_force, servers, compile_locks(folder.locks))
+        return Compiled(snapshot, tuple(warnings))
 
     def _based_on(self, folder: Folder) -> _Basis:
         reviews = folder.reviews.get(ORGANIZATION, {})
@@ -250,27 +251,43 @@ def _closed(texts: _Texts, in_force: InForce) -> Server:
     )
 
 
-def _enforced(in_force: InForce) -> list[JsonValue]:
-    """What of a text's state is enforced. A closed server is closed, whatever its text."""
-    if not in_force.windows:
-        return []
-    windows: list[JsonValue] = [
-        [window.start, None if window.end == FOREVER else window.end] for window in in_force.windows
-    ]
-    return [in_force.digest, windows]
+def compile_proposals(folder: Folder) -> Snapshot | None:
+    """What is proposed as if all of it were in force, for warnings and previews; never to be enforced.
+
+    None where org.yaml or surfaces.yaml can't be used; servers that can't be are left out.
+    """
+    org, surfaces = folder.organization, folder.surfaces
+    if org is None or surfaces is None or org.model is None or surfaces.model is None:
+        return None
+    compiled = compile_organization(org, org.model, surfaces, surfaces.model)
+    known = org.defines | surfaces.defines
+    servers = {}
+    for name, source in sorted(folder.servers.items()):
+        if source.model is not None and not unknown(source.references, known, source.defines):
+            in_force = InForce(server_digest(source.model), frozenset(), ALWAYS)
+            servers[name] = compile_server(source, source.model, source.model, in_force, compiled)
+    digest = organization_digest(org.model, surfaces.model)
+    return _built(compiled, InForce(digest, frozenset(), ALWAYS), servers, compile_locks(folder.locks))
 
 
-def _snapshot(basis: _Basis, servers: Mapping[str, Server], folder: Folder) -> Snapshot:
-    compiled = basis.compiled
-    locks = compile_locks(folder.locks)
-    enforced: JsonValue = {
-        "organization": _enforced(basis.in_force),
-        "servers": {name: _enforced(server.in_force) for name, server in servers.items()},
-        "locks": [[kind, subject, locks[kind, subject].until] for kind, subject in sorted(locks)],
-    }
-    digest = digest_of("gatehouse-snapshot-v1", enforced)
+def _enforced(name: str, in_force: InForce) -> str:
+    """What of a text's state is enforced, on a line. A closed server is closed, whatever its text."""
+    windows = " ".join(f"{window.start!r}..{window.end!r}" for window in in_force.windows)
+    return f"{name} {in_force.digest} {windows}" if windows else f"{name} closed"
+
+
+def _built(
+    compiled: CompiledOrganization,
+    organization: InForce,
+    servers: Mapping[str, Server],
+    locks: Mapping[tuple[str, str], Lock],
+) -> Snapshot:
+    # Lines rather than JSON: it is made of a thousand servers each time one of them changes.
+    lines = [_enforced(ORGANIZATION, organization)]
+    lines += [_enforced(name, servers[name].in_force) for name in sorted(servers)]
+    lines += [f"lock {kind} {locks[kind, subject].until!r} {subject}" for kind, subject in sorted(locks)]
     return Snapshot(
-        digest=digest,
+        digest=digest_of_lines("gatehouse-snapshot-v1", lines),
         trust_domains=compiled.trust_domains,
         issuers=compiled.issuers,
         groups=compiled.groups,
@@ -281,6 +298,6 @@ def _snapshot(basis: _Basis, servers: Mapping[str, Server], folder: Folder) -> S
         servers=servers,
         locks=locks,
         guardrails=compiled.guardrails,
-        organization=basis.in_force,
+        organization=organization,
         request_access=compiled.request_access,
     )

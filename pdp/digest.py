@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
@@ -37,9 +37,10 @@ def organization_digest(organization: OrganizationFile, surfaces: SurfacesFile) 
     return _named(_POLICY, both)
 
 
-def digest_of(purpose: str, value: JsonValue) -> str:
-    """The digest of any JSON, kept apart from all others by its purpose."""
-    return _named(f"{purpose}\n".encode(), value)
+def digest_of_lines(purpose: str, lines: Iterable[str]) -> str:
+    """The digest of lines without line breaks, kept apart from all others by its purpose."""
+    text = "\n".join((purpose, *lines))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _named(prefix: bytes, value: JsonValue) -> str:

@@ -32,6 +32,7 @@ _MAX_INT = 2**53 - 1  # RFC 8785 section 3.2.2.3: beyond it a number is not the 
 
 _JSON_INT = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_BEGINS_NUMBER = frozenset("0123456789+-.")
 _WORDS = ("y", "yes", "n", "no", "on", "off", "true", "false", "null")
 _TRAPS = {form for word in _WORDS for form in (word, word.capitalize(), word.upper())}
 _TRAPS = _TRAPS - {"true", "false", "null"} | {"~", "=", "<<"}
@@ -146,9 +147,6 @@ def _mark(event: yaml.Event) -> Mark:
 def _value(document: Document, events: Iterator[yaml.Event], event: yaml.Event, path: Path) -> JsonValue:
     mark = _mark(event)
     document.values[path] = mark
-    if len(path) > MAX_DEPTH:
-        document.report(mark, f"nested deeper than {MAX_DEPTH}")
-        raise _Unreadable
     if isinstance(event, yaml.AliasEvent):
         document.report(mark, f"an alias, *{event.anchor}", "say it again: policy is read where it stands")
         return None
@@ -160,6 +158,9 @@ def _value(document: Document, events: Iterator[yaml.Event], event: yaml.Event, 
         document.report(mark, f"a tag, {quoted(event.tag)}", "policy has no tags; remove it")
     if isinstance(event, yaml.ScalarEvent):
         return _scalar(document, event, mark)
+    if len(path) >= MAX_DEPTH:
+        document.report(mark, f"nested deeper than {MAX_DEPTH}")
+        raise _Unreadable
     if isinstance(event, yaml.SequenceStartEvent):
         return _sequence(document, events, path)
     return _mapping(document, events, path)
@@ -218,7 +219,7 @@ def _scalar(document: Document, event: yaml.ScalarEvent, mark: Mark) -> JsonValu
         hint = "quote it to mean text, or write true or false"
         document.report(mark, f"{text} is text to some readers of YAML and something else to others", hint)
         return text
-    return _number(document, text, mark)
+    return _number(document, text, mark) if text[0] in _BEGINS_NUMBER else text
 
 
 def _number(document: Document, text: str, mark: Mark) -> JsonValue:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -74,6 +74,21 @@ def read(file: str, data: bytes, kind: type[Kind_co]) -> Source[Kind_co]:
         marks=marks,
         defines=definitions(document.value),
         references=tuple(use for use in references(document) if use.location not in faulty),
+    )
+
+
+def copied(source: Source[Kind_co], file: str, text_digest: bytes, first_line: str) -> Source[Kind_co]:
+    """The same text in another file, below one more line: what an approved copy is of its proposal."""
+    return replace(
+        source,
+        file=file,
+        text_digest=text_digest,
+        first_line=first_line,
+        marks={path: (line + 1, column) for path, (line, column) in source.marks.items()},
+        references=tuple(
+            replace(use, location=Location(file, use.location.line + 1, use.location.column))
+            for use in source.references
+        ),
     )
 
 

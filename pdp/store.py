@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pdp.compile import Compiler
-from pdp.load import FileCache, Stamp, assemble, problems_of, real_root, scan, stamp_of
+from pdp.files import FileCache, Stamp, real_root, scan, stamp_of
+from pdp.load import assemble, problems_of
 from pdp.model import Location, Snapshot
 from pdp.problem import PolicyError, Problem
 
@@ -22,7 +24,15 @@ POLL_INTERVAL = 0.2
 GIT_PATIENCE = 10.0
 """How long git's `index.lock` is waited for, in seconds: a git that was killed leaves it behind."""
 
-_Seen = tuple[str, dict[str, Stamp], Stamp | None]
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The folder as one look found it."""
+
+    real: str
+    stamps: Mapping[str, Stamp]
+    stray: tuple[Problem, ...]
+    reviewers: Stamp | None
 
 
 class PolicyStore:
@@ -53,41 +63,53 @@ class PolicyStore:
             PolicyError: it can't be enforced; an earlier snapshot, if any, stays in force.
 
         """
-        seen: _Seen | None = None
         try:
-            real = real_root(self.root)
-            stamps, stray = scan(real)
-            seen = (real, stamps, _stamp_of(self.reviewers))
-            folder = assemble(real, stamps, stray, self.reviewers, self.files)
-            problems = problems_of(folder, self.reviewers)
+            return self._load(self._look())
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def poll(self) -> bool:
+        """Look once. True when a new snapshot came in force; a bad folder is False and leaves `problems`."""
+        before = self.snapshot
+        try:
+            seen = self._look()
+            if (seen == self._seen and not self.files.racy) or self._git_is_writing(seen.real):
+                return False
+            return self._load(seen) is not before
+        except OSError as error:
+            self._unreadable(error)
+            return False
+        except PolicyError:
+            return False
+
+    def _look(self) -> _Seen:
+        real = real_root(self.root)
+        stamps, stray = scan(real)
+        return _Seen(real, stamps, stray, _stamp_of(self.reviewers))
+
+    def _load(self, seen: _Seen) -> Snapshot:
+        self._seen = seen
+        try:
+            folder = assemble(seen.real, seen.stamps, seen.stray, self.reviewers, self.files)
+            problems = problems_of(folder, self.reviewers, self.files)
             if problems:
                 raise PolicyError(problems)
             compiled = self.compiler.compile(folder)
-        except OSError as error:
-            # A file vanished or is unreadable: look again at the next poll.
-            self._seen = None
-            self.problems = (_unreadable(error, self.root),)
-            raise PolicyError(self.problems) from error
         except PolicyError as error:
-            self._seen = seen
             self.problems = error.problems
             raise
-        self._seen = seen
         self.problems = ()
         self.warnings = compiled.warnings
         if self.snapshot is None or not _equal(self.snapshot, compiled.snapshot):
             self.snapshot = compiled.snapshot
         return self.snapshot
 
-    def poll(self) -> bool:
-        """Look once. True when a new snapshot came in force; a bad folder is False and leaves `problems`."""
-        if self._unchanged() or self._git_is_writing():
-            return False
-        before = self.snapshot
-        try:
-            return self.load() is not before
-        except PolicyError:
-            return False
+    def _unreadable(self, error: OSError) -> PolicyError:
+        """A file vanished or can't be read. Nothing was seen, so that the next poll looks again."""
+        self._seen = None
+        place = Location(str(error.filename or self.root), 1)
+        self.problems = (Problem(place, f"can't be read: {error.strerror or error}"),)
+        return PolicyError(self.problems)
 
     def watch(
         self,
@@ -106,18 +128,9 @@ class PolicyStore:
                 if told and on_error is not None:
                     on_error(told)
 
-    def _unchanged(self) -> bool:
-        if self._seen is None:
-            return False
-        real = real_root(self.root)
-        if self._seen[0] != real or self._seen[2] != _stamp_of(self.reviewers):
-            return False
-        stamps, _ = scan(real)
-        return stamps == self._seen[1] and not self.files.racy
-
-    def _git_is_writing(self) -> bool:
+    def _git_is_writing(self, real: str) -> bool:
         """Whether git changes the folder right now: half a checkout is nobody's policy."""
-        if not _git_locked(real_root(self.root)):
+        if not _git_locked(real):
             self._waiting_since = None
             return False
         now = self._clock()
@@ -129,11 +142,6 @@ class PolicyStore:
 def _equal(old: Snapshot, new: Snapshot) -> bool:
     """Whether nothing differs, prose and places included. Unchanged servers are the same objects."""
     return old.digest == new.digest and old == new
-
-
-def _unreadable(error: OSError, root: Path) -> Problem:
-    place = Location(str(error.filename or root), 1)
-    return Problem(place, f"can't be read: {error.strerror or error}")
 
 
 def _stamp_of(path: Path) -> Stamp | None:
