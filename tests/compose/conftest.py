@@ -16,22 +16,21 @@ from testcontainers.compose import DockerCompose
 
 from gatehouse import client
 from gatehouse.client import Call, Credentials, Era, Outcome
+from gatehouse.people import PEOPLE
 from gatehouse.ports import free_port
 from identity.principal import JsonValue
 
 ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
 HOW = "install Docker Engine 25 or later with Compose 2.23 or later, start it, then `make test-compose`"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run these only where they are asked for: `-m compose`. A plain `pytest` starts no containers."""
+    """Start containers only where that is asked for, by `-m compose`."""
     if "compose" in config.option.markexpr:
         return
-    ours = [item for item in items if HERE in item.path.parents]
-    if ours:
-        config.hook.pytest_deselected(items=ours)
-        items[:] = [item for item in items if HERE not in item.path.parents]
+    ours = [item for item in items if item.get_closest_marker("compose") is not None]
+    config.hook.pytest_deselected(items=ours)
+    items[:] = [item for item in items if item not in ours]
 
 
 @dataclass
@@ -41,7 +40,7 @@ class Stack:
     compose: DockerCompose
     users_port: int
     ca: Path
-    tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict, repr=False)
 
     def docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `docker compose ...`; how it ended is for the caller to judge."""
@@ -66,7 +65,8 @@ class Stack:
     def token(self, user: str) -> str:
         """A development token of a sample person, by the documented command."""
         if user not in self.tokens:
-            printed = self.do("run", "--rm", "-T", "--no-deps", "setup", "gatehouse", "token", "--user", user)
+            says = ("--user", user, "--groups", ",".join(PEOPLE[user].groups))
+            printed = self.do("run", "--rm", "-T", "--no-deps", "setup", "gatehouse", "token", *says)
             self.tokens[user] = printed.strip()
         return self.tokens[user]
 

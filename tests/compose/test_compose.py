@@ -57,7 +57,7 @@ def test_only_envoys_listeners_can_be_reached_from_outside(stack: Stack) -> None
     published = [
         (port.URL, port.TargetPort)
         for container in stack.compose.get_containers()
-        for port in container.Publishers
+        for port in container.Publishers or ()
         if port.PublishedPort
     ]
     assert sorted(published) == [("127.0.0.1", 8443), ("127.0.0.1", 8444)]
@@ -86,7 +86,7 @@ def test_every_container_runs_without_privileges(stack: Stack, service: str) -> 
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_process_has_a_health_check(stack: Stack, service: str) -> None:
+def test_every_process_is_healthy_by_its_own_check(stack: Stack, service: str) -> None:
     assert stack.compose.get_container(service).Health == "healthy"
 
 
