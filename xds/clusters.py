@@ -8,6 +8,8 @@ from functools import cache
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as common_dns
+from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream
 from envoy_data_plane.envoy.type import v3 as http
@@ -45,15 +47,14 @@ def ext_authz_cluster(service: Service) -> Resource:
     """
     message = _shared_cluster(http2=True)
     message.name = EXT_AUTHZ_CLUSTER
-    message.type = _discovery(service.addresses)
+    if any(map(needs_dns, service.addresses)):
+        message.cluster_type = _dns(refresh=1)
+    else:
+        message.type = cluster.ClusterDiscoveryType.STATIC
     message.connect_timeout = seconds(0.25)
     message.load_assignment = _assignment(EXT_AUTHZ_CLUSTER, service.addresses)
     message.health_checks = [_health_check()]
     message.common_lb_config = cluster.ClusterCommonLbConfig(healthy_panic_threshold=http.Percent(value=1))
-    message.dns_refresh_rate = seconds(1)
-    message.dns_failure_refresh_rate = cluster.ClusterRefreshRate(
-        base_interval=seconds(0.25), max_interval=seconds(1)
-    )
     uses: list[Reference] = []
     if service.tls is not None:
         message.transport_socket = _upstream_tls(service.tls, service.addresses[0].host, EXT_AUTHZ_CLUSTER)
@@ -64,30 +65,29 @@ def ext_authz_cluster(service: Service) -> Resource:
 def server_resources(server: str, where: Endpoint) -> tuple[Resource, ...]:
     """One server's cluster and, where its addresses need no DNS, its endpoints beside it."""
     name = cluster_name(server)
-    dns = any(needs_dns(address) for address in where.addresses)
+    named = any(map(needs_dns, where.addresses))
     uses: list[Reference] = []
     parts: dict[str, bytes] = {}
     if where.tls is not None:
         parts["transport_socket"] = _serialized_tls(where.tls, where.addresses[0].host)
         uses += _tls_uses(where.tls, None)
     assignment = _spliced_assignment(name, where.addresses)
-    if dns:
+    if named:
         parts["load_assignment"] = assignment
     else:
         uses.append((Kind.ENDPOINT, name))
-    body = splice(cluster.Cluster, _server_cluster(dns), name=name, **parts)
+    body = splice(cluster.Cluster, _server_cluster(named), name=name, **parts)
     made = Resource.of(Kind.CLUSTER, name, body, uses)
-    return (made,) if dns else (made, Resource.of(Kind.ENDPOINT, name, assignment))
+    return (made,) if named else (made, Resource.of(Kind.ENDPOINT, name, assignment))
 
 
 @cache
-def _server_cluster(dns: bool) -> bytes:
+def _server_cluster(named: bool) -> bytes:
     """What every server's cluster has in common: HTTP/1.1, as the Python servers speak it."""
     message = _shared_cluster(http2=False)
     message.connect_timeout = seconds(1)
-    if dns:
-        message.type = cluster.ClusterDiscoveryType.STRICT_DNS
-        message.dns_refresh_rate = seconds(5)
+    if named:
+        message.cluster_type = _dns(refresh=5)
     else:
         message.type = cluster.ClusterDiscoveryType.EDS
         message.eds_cluster_config = cluster.ClusterEdsClusterConfig(eds_config=from_ads())
@@ -111,7 +111,6 @@ def _shared_cluster(*, http2: bool) -> cluster.Cluster:
     return cluster.Cluster(
         typed_extension_protocol_options={_HTTP_OPTIONS: packed(protocol)},
         circuit_breakers=cluster.CircuitBreakers(thresholds=[limit]),
-        dns_lookup_family=cluster.ClusterDnsLookupFamily.ALL,
     )
 
 
@@ -135,10 +134,20 @@ def _health_check() -> core.HealthCheck:
     )
 
 
-def _discovery(addresses: Sequence[Address]) -> cluster.ClusterDiscoveryType:
-    if any(needs_dns(address) for address in addresses):
-        return cluster.ClusterDiscoveryType.STRICT_DNS
-    return cluster.ClusterDiscoveryType.STATIC
+def _dns(refresh: float) -> cluster.ClusterCustomClusterType:
+    """Host names, all of whose addresses are used; looked up each `refresh` seconds, a failed one sooner."""
+    return cluster.ClusterCustomClusterType(
+        name="envoy.clusters.dns",
+        typed_config=packed(
+            dns.DnsCluster(
+                dns_refresh_rate=seconds(refresh),
+                dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
+                    base_interval=seconds(0.25), max_interval=seconds(1)
+                ),
+                dns_lookup_family=common_dns.DnsLookupFamily.ALL,
+            )
+        ),
+    )
 
 
 def _assignment(name: str, addresses: Sequence[Address]) -> endpoint.ClusterLoadAssignment:
