@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import envoy
 import httpx
 import yaml
+
+import envoy
 
 _T = TypeVar("_T")
 BOOTSTRAP = Path(__file__).parents[2] / "envoy" / "bootstrap.yaml"
@@ -131,7 +132,7 @@ def running_envoy(
 
 
 def validate(config: bytes, folder: Path) -> str:
-    """Run `envoy --mode validate` on a serialized bootstrap; what it complains of, empty where it is content."""
+    """Run `envoy --mode validate` on a serialized bootstrap; gives what it complains of, or nothing."""
     path = folder / "bootstrap.pb"
     path.write_bytes(config)
     done = subprocess.run(

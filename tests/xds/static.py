@@ -20,7 +20,9 @@ def static_bootstrap(resources: ResourceSet) -> bytes:
     return bytes(
         bootstrap.Bootstrap(
             static_resources=bootstrap.BootstrapStaticResources(
-                clusters=[_cluster(r.name, r.body, resources) for r in resources.of_kind(Kind.CLUSTER).values()],
+                clusters=[
+                    _cluster(r.name, r.body, resources) for r in resources.of_kind(Kind.CLUSTER).values()
+                ],
                 listeners=[_listener(r.body, resources) for r in resources.of_kind(Kind.LISTENER).values()],
                 secrets=[tls.Secret.parse(r.body) for r in resources.of_kind(Kind.SECRET).values()],
             )
