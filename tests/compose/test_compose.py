@@ -111,6 +111,16 @@ def test_a_server_cannot_ask_ext_authz_nor_the_control_plane(stack: Stack) -> No
     assert stack.do("exec", "-T", "presto", "ls", "/run/gatehouse") == ""
 
 
+def test_a_lock_is_in_force_without_a_restart(stack: Stack) -> None:
+    assert stack.call("list_tables", user="fay").ok
+    lock = ("gatehouse", "lock", "--user", "sso:fay", "--why", "INC-1")
+    stack.do("run", "--rm", "-T", "--no-deps", "setup", *lock)
+    assert (
+        wait_until(lambda: stack.call("list_tables", user="fay").reason == "locked", BACK_SECONDS) is not None
+    )
+    assert stack.call("list_tables").ok
+
+
 def test_without_ext_authz_nobody_gets_in_until_it_is_back(stack: Stack) -> None:
     assert stack.call("list_tables").ok
     stack.do("kill", "extauthz")
