@@ -1,4 +1,4 @@
-"""Generated resources as one static bootstrap, for `envoy --mode validate`: nothing else judges all of them."""
+"""Generated resources as one static bootstrap, for `envoy --mode validate`, which judges all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.google import protobuf as gp
 
-from xds.resource import Kind, ResourceSet
+from xds.resource import Kind, Resource, ResourceSet
 
 
 def static_bootstrap(resources: ResourceSet) -> bytes:
@@ -20,9 +20,7 @@ def static_bootstrap(resources: ResourceSet) -> bytes:
     return bytes(
         bootstrap.Bootstrap(
             static_resources=bootstrap.BootstrapStaticResources(
-                clusters=[
-                    _cluster(r.name, r.body, resources) for r in resources.of_kind(Kind.CLUSTER).values()
-                ],
+                clusters=[_cluster(r, resources) for r in resources.of_kind(Kind.CLUSTER).values()],
                 listeners=[_listener(r.body, resources) for r in resources.of_kind(Kind.LISTENER).values()],
                 secrets=[tls.Secret.parse(r.body) for r in resources.of_kind(Kind.SECRET).values()],
             )
@@ -30,13 +28,13 @@ def static_bootstrap(resources: ResourceSet) -> bytes:
     )
 
 
-def _cluster(name: str, body: bytes, resources: ResourceSet) -> cluster.Cluster:
-    message = cluster.Cluster.parse(body)
+def _cluster(resource: Resource, resources: ResourceSet) -> cluster.Cluster:
+    message = cluster.Cluster.parse(resource.body)
     if message.type is cluster.ClusterDiscoveryType.EDS:
         message.type = cluster.ClusterDiscoveryType.STATIC
         message.eds_cluster_config = None
         message.load_assignment = endpoint.ClusterLoadAssignment.parse(
-            resources.of_kind(Kind.ENDPOINT)[name].body
+            resources.of_kind(Kind.ENDPOINT)[resource.name].body
         )
     if message.transport_socket is not None:
         message.transport_socket = _static_secrets(message.transport_socket)

@@ -2,12 +2,12 @@
 
 How the harness's words map to ours:
 
-- A "version" of the harness is content here: a resource at version 1 has another body than at version 2, and so
-  another content hash. Expected hashes are computed from that.
-- The harness counts one version for everything that SotW serves. Ours is a hash over the set that the client is
-  subscribed to.
-- `@non-aggregated`, one gRPC service a type, is not offered: every scenario is tagged `@aggregated` as well and
-  runs that way. `@sotw` and `@incremental` each run where a scenario has the tag.
+- A "version" of the harness is content here: a resource at version 1 has another body than at version 2, and
+  so another content hash. Expected hashes are computed from that.
+- The harness counts one version for everything that SotW serves. Ours is a hash over the set that the client
+  is subscribed to.
+- `@non-aggregated`, one gRPC service a type, is not offered: every scenario is tagged `@aggregated` as well
+  and runs that way. `@sotw` and `@incremental` each run where a scenario has the tag.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def _with_unique_names(folder: Path) -> Path:
             found = _SCENARIO.match(line)
             if found:
                 seen[found[2]] += 1
-                line = f"{found[1]}{found[2]} ({seen[found[2]]})"
-            lines.append(line)
+            lines.append(f"{found[1]}{found[2]} ({seen[found[2]]})" if found else line)
         (folder / source.name).write_text("\n".join(lines) + "\n")
     return folder
 
