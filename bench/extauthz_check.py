@@ -34,6 +34,8 @@ BOUND_US = 30.0
 SERVERS = 100
 CALLS = 20_000
 FRESH = 300
+ROUNDS = 10
+"""The median of the quietest round is reported: other work on the machine is not what is measured."""
 USER_GROUPS = 20
 
 _KEY = rsa.generate_private_key(65537, 2048)
@@ -61,15 +63,18 @@ def _row(
     response = CheckResponse.FromString(check(requests[0]))
     if response.status.code != code:
         raise AssertionError(response.denied_response.body)
-    # Each call by itself: the log's thread shares the interpreter, and a mean would count its work too.
+    medians = [_median_us(check, requests[start::ROUNDS]) for start in range(ROUNDS)]
+    return Result(f"ext_authz check in process: {name}", min(medians), "us", "lower", bound)
+
+
+def _median_us(check: Callable[[bytes], bytes], requests: Sequence[bytes]) -> float:
+    """Each call by itself: the log's thread shares the interpreter, and a mean would count its work too."""
     times = []
-    for request in requests[1:]:
+    for request in requests:
         start = time.perf_counter_ns()
         check(request)
         times.append(time.perf_counter_ns() - start)
-    return Result(
-        f"ext_authz check in process: {name}", statistics.median(times) / 1000, "us", "lower", bound
-    )
+    return statistics.median(times) / 1000
 
 
 def _basis(snapshot: Snapshot) -> Basis:

@@ -50,6 +50,7 @@ _NOT_RAW: Final = "Envoy sends no raw headers: set encode_raw_headers."
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))
 _TOKEN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_VERSIONS: Final = frozenset({"2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"})  # no regex for these
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ENCODED_NAME = re.compile(r"=\?base64\?([A-Za-z0-9+/]*={0,2})\?=")
 
@@ -119,13 +120,13 @@ def _call(attributes: AttributeContext, listener: str | None, server: str | None
     if http.method == "POST":
         _check_era(method, target, version, read)
     call = Call(
-        listener="mesh" if listener == "mesh" else "users",
-        server=server,
-        method=method,
-        target=target,
-        channel=_channel(_text(read, headers.ASSERTED_CHANNEL)),
-        protocol_version=version,
-        session=_session(read.get(headers.SESSION)),
+        "mesh" if listener == "mesh" else "users",
+        server,
+        method,
+        target,
+        _channel(_text(read, headers.ASSERTED_CHANNEL)),
+        version,
+        _session(read.get(headers.SESSION)),
     )
     certificate = attributes.source.certificate if listener == "mesh" else ""
     return call, Credentials(_bearer(read.get(headers.AUTHORIZATION)), certificate or None)
@@ -157,7 +158,7 @@ def _text(read: dict[str, bytes], name: str) -> str | None:
 
 
 def _version(text: str | None) -> str | None:
-    if text is not None and _VERSION.fullmatch(text) is None:
+    if text not in _VERSIONS and text is not None and _VERSION.fullmatch(text) is None:
         raise Malformed(reasons.MALFORMED_HEADER, f"The header {headers.PROTOCOL_VERSION} is not a version.")
     return text
 
