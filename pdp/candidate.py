@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pdp.digest import organization_digest, server_digest
-from pdp.load import ORGANIZATION, Folder, misnamed, proposed_names, server_names
+from pdp.load import ORGANIZATION, Folder, misnamed, proposed_names, server_names, shared_identities_of
 from pdp.model import Location
 from pdp.names import Definitions, unknown
 from pdp.problem import PolicyError, Problem, quoted, suggest
@@ -66,6 +66,7 @@ def _organization(folder: Folder) -> _Parts:
         raise PolicyError([Problem(Location(missing, 1), "the file is missing")])
     known = proposed_names(folder)
     problems = [*org.problems, *surfaces.problems, *_unknown((org, surfaces), known)]
+    problems += shared_identities_of(folder)
     # A server in force must not lose a name that it uses: it would be closed by somebody else's approval.
     problems += _unknown(folder.approved_servers.values(), known)
     if problems or org.model is None or surfaces.model is None:

@@ -15,6 +15,7 @@ from pdp.files import FileCache, Stamp, real_root, scan, slot, stamp_of
 from pdp.model import Location
 from pdp.names import Definitions, unknown
 from pdp.problem import PolicyError, Problem
+from pdp.rules import shared_identities
 from pdp.schema import (
     LocksFile,
     OrganizationFile,
@@ -122,6 +123,7 @@ def problems_of(folder: Folder, reviewers: Path, cache: FileCache | None = None)
         found += server.problems
         found += cache.unknown(server, organization)
         found += misnamed(name, server)
+    found += shared_identities_of(folder)
     known = proposed_names(folder)
     for source in (folder.organization, folder.surfaces, folder.locks):
         if source is not None:
@@ -145,6 +147,15 @@ def _missing(folder: Folder, reviewers: Path) -> Iterator[Problem]:
             yield Problem(Location(file, 1), "the file is missing")
     if folder.reviewers is None:
         yield Problem(Location(str(reviewers), 1), "the file is missing", "it names who may approve")
+
+
+def shared_identities_of(folder: Folder) -> Iterator[Problem]:
+    """Surfaces that can't be told apart, as far as both files can be read."""
+    org, surfaces = folder.organization, folder.surfaces
+    if org is None or surfaces is None or org.model is None or surfaces.model is None:
+        return
+    for fault in shared_identities(surfaces.model, org.model.issuers[0].name):
+        yield Problem(surfaces.at(*fault.path), fault.message, fault.hint)
 
 
 def misnamed(name: str, server: Source[ServerFile]) -> Iterator[Problem]:

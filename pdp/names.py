@@ -53,7 +53,10 @@ _USES: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = MappingProxyType(
             ("server", ("guardrails", "*", "deny", "servers", "*")),
             ("tool", ("guardrails", "*", "deny", "tools", "*")),
         ),
-        "Surfaces": (("issuer", ("surfaces", "*", "issuer")),),
+        "Surfaces": (
+            ("issuer", ("surfaces", "*", "issuer")),
+            ("trust domain", ("surfaces", "*", "spiffe")),
+        ),
         "Server": (
             ("surface", ("access", "*", "surfaces", "*")),
             ("mesh surface", ("access", "*", "services", "*")),
@@ -107,7 +110,9 @@ def definitions(value: JsonValue) -> Definitions:
     kind = _kind(value)
     if kind == "Organization":
         issuers = frozenset(name for _, name in _matches(value, ("issuers", "*", "name")))
-        return Definitions({"group": _keys(value, "business_groups"), "issuer": issuers})
+        domains = frozenset(name for _, name in _matches(value, ("trust_domains", "*")))
+        groups = _keys(value, "business_groups")
+        return Definitions({"group": groups, "issuer": issuers, "trust domain": domains})
     if kind == "Surfaces":
         return _surfaces(value)
     if kind == "Server":
@@ -132,9 +137,17 @@ def references(document: Document) -> Iterator[Reference]:
         for path, name in _matches(document.value, pattern):
             if kind == "own tool" and path[-1] == "tools":  # `tools: all`
                 continue
-            known_by = name.partition(":")[0] if kind == "user's issuer" else name
             scope = _scope(document.value, path) if kind == "channel" else None
-            yield Reference(kind, known_by, document.at(path), scope)
+            yield Reference(kind, _part(kind, name), document.at(path), scope)
+
+
+def _part(kind: str, text: str) -> str:
+    """What of a text is the name meant."""
+    if kind == "user's issuer":
+        return text.partition(":")[0]
+    if kind == "trust domain":
+        return text.removeprefix("spiffe://").partition("/")[0]
+    return text
 
 
 def _scope(value: JsonValue, path: Path) -> tuple[str, ...] | None:

@@ -100,31 +100,31 @@ def _surfaces(model: SurfacesFile) -> Iterator[Fault]:
             if count > 1:
                 message = f"two channels of {name} have the id {quoted(channel)}"
                 yield Fault((*path, "channels"), message)
-    yield from _shared_identities(model)
 
 
-def _shared_identities(model: SurfacesFile) -> Iterator[Fault]:
-    """One identity is one surface; else which rules apply would depend on the order of the file."""
+def shared_identities(model: SurfacesFile, default_issuer: str) -> Iterator[Fault]:
+    """One identity is one surface; else which rules apply would depend on the order of the file.
+
+    Apart from `faults`, because the default issuer stands in org.yaml.
+    """
     spiffe: dict[str, str] = {}
+    clients: dict[tuple[str, str], str] = {}
     brought = {
-        (surface.issuer, client): name
+        (surface.issuer or default_issuer, client): name
         for name, surface in model.surfaces.items()
         for client in surface.user_clients
     }
-    clients: dict[tuple[str | None, str], str] = {}
     for name, surface in model.surfaces.items():
-        if surface.spiffe is not None:
-            other = spiffe.setdefault(surface.spiffe, name)
-            if other != name:
-                yield Fault(("surfaces", name, "spiffe"), f"{other} has this SPIFFE ID already")
+        path = ("surfaces", name)
+        if surface.spiffe is not None and spiffe.setdefault(surface.spiffe, name) != name:
+            yield Fault(path, f"{spiffe[surface.spiffe]} has the SPIFFE ID of {name} already")
         if surface.client is None:
             continue
-        client = (surface.issuer, surface.client)
-        path = ("surfaces", name, "client")
+        client = (surface.issuer or default_issuer, surface.client)
         if clients.setdefault(client, name) != name:
-            yield Fault(path, f"{clients[client]} has this client already")
+            yield Fault(path, f"{clients[client]} has the client of {name} already")
         if client in brought:
-            message = f"{brought[client]} brings users of this client over the mesh"
+            message = f"{brought[client]} brings users of the client of {name} over the mesh"
             yield Fault(path, message, "a token made for a mesh surface must be worthless off the mesh")
 
 
