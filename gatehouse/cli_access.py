@@ -77,7 +77,11 @@ def svid(
     spiffe_id: Annotated[str, typer.Option("--id", help="SPIFFE ID, or its path within corp.example.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Where to: OUT.pem and OUT.key, or the JWT's file.", show_default=False),
+        typer.Option(
+            "--out",
+            help="OUT.pem and OUT.key (in a folder: svid.pem, svid.key), or the JWT's file.",
+            show_default=False,
+        ),
     ] = None,
     kind: Annotated[SvidType, typer.Option("--type", help="An X.509 certificate, or a JWT.")] = SvidType.X509,
     audience: Annotated[

@@ -78,8 +78,12 @@ class DevCa:
         return pair
 
     def x509_svid(self, spiffe_id: SpiffeId, out: Path | None = None) -> Pair:
-        """An X.509-SVID for both sides of TLS, as `OUT.pem` and `OUT.key` (X509-SVID 2 to 4)."""
+        """An X.509-SVID for both sides of TLS (X509-SVID 2 to 4).
+
+        Its files are `OUT.pem` and `OUT.key`; in an existing folder `OUT`, `svid.pem` and `svid.key`.
+        """
         stem = out or self.state.svids / file_name(spiffe_id)
+        stem = stem / "svid" if stem.is_dir() else stem
         pair = Pair(stem.with_name(f"{stem.name}.pem"), stem.with_name(f"{stem.name}.key"))
         path = self.x509_bundle(spiffe_id.trust_domain)
         ca = self._authority(path, "", None)

@@ -92,7 +92,6 @@ def addresses(plan: Plan, servers: Sequence[str], pids: Mapping[str, int]) -> di
         for name, endpoint in deployment.endpoints.items()
     }
     return {
-        "ready": True,
         "users": deployment.public_url,
         "mesh": mesh,
         "servers": {name: deployment.resource_url(name) for name in servers},

@@ -27,6 +27,8 @@ from identity.principal import JsonValue
 from pdp.deployment import load_deployment
 from pdp.load import load_folder
 
+_KEYS_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -50,8 +52,15 @@ class Running:
     """Servers that policy names."""
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """Why no policy is in force; none where one is."""
+        return working_policy.problems(self.plan.policies, self.plan.reviewers)
+
+    @property
     def addresses(self) -> dict[str, JsonValue]:
-        return stack.addresses(self.plan, self.names, self.supervisor.pids)
+        found = stack.addresses(self.plan, self.names, self.supervisor.pids)
+        problems: list[JsonValue] = [*self.problems]
+        return {"ready": not problems, "problems": problems, **found}
 
     def write_addresses(self) -> None:
         """Keep STATE/stack.json true; pids change when a component is started again."""
@@ -148,30 +157,40 @@ def _say_moved(local: Local) -> None:
 def _start(live: Running) -> None:
     plan, supervisor = live.plan, live.supervisor
     say(f"  {WARNING}")
-    _started(supervisor, plan.first, live)
-    _started(supervisor, plan.services, live)
-    problems = working_policy.problems(plan.policies, plan.reviewers)
+    with _timed(plan.first):
+        supervisor.start(*plan.first)
+    with _timed(plan.services):
+        supervisor.start(*plan.services)
+    problems = live.problems
     for problem in problems:
         say(f"  policy: {problem}")
-    _started(supervisor, (plan.envoy,), live)
+    with _timed((plan.envoy,)):
+        supervisor.start(plan.envoy)
+        _await_envoy(live, in_force=not problems)
     if problems:
         say("  no policy is in force: every call is refused until it is mended")
-        supervisor.until(lambda: stack.envoy_answers(plan.local.envoy_admin), "envoy")
+
+
+def _await_envoy(live: Running, *, in_force: bool) -> None:
+    """Wait until a call would be answered as policy says; without a policy, until Envoy is there."""
+    plan, until = live.plan, live.supervisor.until
+    admin, metrics = plan.local.envoy_admin, f"http://{plan.local.extauthz_metrics}/metrics"
+    if not in_force:
+        until(lambda: stack.envoy_answers(admin), "envoy")
         return
-    metrics = f"http://{plan.local.extauthz_metrics}/metrics"
-    supervisor.until(lambda: observe.policy_digest(metrics) is not None, "extauthz")
-    supervisor.until(lambda: stack.envoy_listens(plan.local.envoy_admin, plan.deployment), "envoy")
-    if observe.wait_until(lambda: observe.has_keys(metrics), 5) is None:
+    until(lambda: observe.policy_digest(metrics) is not None, "extauthz")
+    until(lambda: stack.envoy_listens(admin, plan.deployment), "envoy")
+    if observe.wait_until(lambda: observe.has_keys(metrics), _KEYS_SECONDS) is None:
         say("  an issuer's keys are not there yet: its tokens are answered 503 until they are")
 
 
-def _started(supervisor: Supervisor, commands: tuple[Command, ...], live: Running) -> None:
+@contextmanager
+def _timed(commands: tuple[Command, ...]) -> Iterator[None]:
     names = ", ".join(command.name for command in commands)
     began = time.monotonic()
     say(f"  starting {names} …")
-    supervisor.start(*commands)
-    if commands[0].says_ready:
-        say(f"  {names} up ({time.monotonic() - began:.1f} s; logs in {live.plan.state.logs})")
+    yield
+    say(f"  {names} up after {time.monotonic() - began:.1f} s")
 
 
 def _server_names(plan: Plan) -> tuple[str, ...]:
@@ -193,6 +212,7 @@ def say_where(live: Running) -> None:
         ("Envoy's admin page", str(found["envoy_admin"])),
         ("policy", str(live.plan.policies)),
         ("decisions", str(live.plan.state.decisions)),
+        ("logs", str(live.plan.state.logs)),
         ("CA of the listeners", str(live.plan.state.server_ca)),
     ]
     say("\nThe stack is up:")
