@@ -36,7 +36,7 @@ proto: $(READY) ## compile proto/ into extauthz/wire/ and xds/wire/
 	$(BIN)/python -m grpc_tools.protoc -I xds/wire=proto --python_out=. --pyi_out=. xds/wire/discovery.proto
 
 golden: $(READY) ## write tests/golden/ anew: read the diff, it is what Envoy will be told
-	GOLDEN=write $(BIN)/pytest -q tests/xds -k golden
+	$(BIN)/pytest -q tests/xds/test_golden.py --rewrite-golden
 
 docs: $(READY) ## write docs/schema/ and docs/reasons.md anew
 	$(BIN)/gatehouse policy schema --out docs/schema
