@@ -27,7 +27,6 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,
     "max_temp_directory_size": "0MB",
-    "memory_limit": MEMORY_LIMIT,
     "threads": THREADS,
     "lock_configuration": True,
 }
@@ -48,15 +47,16 @@ class DuckDBEngine:
     name = "duckdb"
     dialect = "duckdb"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, memory_limit: str = MEMORY_LIMIT) -> None:
         """Open the file.
 
         Raises:
             EngineError: it is not there, or is no DuckDB file.
 
         """
+        settings = {"memory_limit": memory_limit, **_SETTINGS}
         try:
-            self._connection = duckdb.connect(str(path), read_only=True, config=_SETTINGS)
+            self._connection = duckdb.connect(str(path), read_only=True, config=settings)
             self._tables = tuple(_read_tables(self._connection))
         except duckdb.Error as error:
             raise EngineError(f"can't open the warehouse {path}: {_first_line(error)}") from None

@@ -8,6 +8,9 @@ from servers.presto.engine import Engine, EngineError, Execution, Limits, Parame
 
 _INSIST = 0.05
 """Seconds between two tries: an interrupt that comes just before a query begins is lost."""
+_LATE = (
+    "The query took longer than {:g} seconds and was stopped. Filter by day, aggregate, or join fewer rows."
+)
 
 
 class Runner:
@@ -37,20 +40,19 @@ class Runner:
                 with anyio.CancelScope(shield=True):
                     await _stop(execution, finished)
 
+        outcome: Rows | EngineError
         async with anyio.create_task_group() as group:
             group.start_soon(stop_in_time)
             try:
-                return await anyio.to_thread.run_sync(execution.fetch, limits, limiter=self._limiter())
-            except EngineError:
-                if not late:
-                    raise
+                outcome = await anyio.to_thread.run_sync(execution.fetch, limits, limiter=self._limiter())
+            except EngineError as error:  # raised after the group, which would wrap it
+                outcome = error
             finally:
                 finished.set()
                 group.cancel_scope.cancel()
-        raise EngineError(
-            f"The query took longer than {limits.seconds:g} seconds and was stopped. "
-            "Filter by day, aggregate, or join fewer rows."
-        )
+        if isinstance(outcome, Rows):
+            return outcome
+        raise EngineError(_LATE.format(limits.seconds)) if late else outcome
 
     def _limiter(self) -> anyio.CapacityLimiter:
         if self._room is None:  # a limiter belongs to an event loop, so it can't be made before there is one
