@@ -22,6 +22,7 @@ from pdp.model import InForce
 from pdp.problem import PolicyError
 from pdp.review import judge, why_not
 from pdp.schema import ApprovalPart, ReviewsFile
+from pdp.signature import sign
 from pdp.source import Source, read
 
 _NEW = """\
@@ -60,7 +61,8 @@ class Grant:
     approver: str
     ticket: str
     expires: float | None = None
-    signature: str | None = None
+    key: Path | None = None
+    """An SSH key to sign with: private, or public where an agent holds the private one."""
 
 
 def approve(
@@ -73,7 +75,7 @@ def approve(
     ticket: str,
     now: float,
     expires: float | None = None,
-    signature: str | None = None,
+    key: Path | None = None,
 ) -> Approved:
     """Record one approval of what is proposed now, and promote it when that was the last one missing.
 
@@ -82,10 +84,11 @@ def approve(
     Raises:
         ApprovalRefused: this person may not approve this, or there is nothing of that name to approve.
         PolicyError: the proposal is wrong, or would be once in force.
+        SigningFailed: `key` can't be signed with.
         OSError: the folder can't be read or written.
 
     """
-    grant = Grant(kind, approver, ticket, expires, signature)
+    grant = Grant(kind, approver, ticket, expires, key)
     real = Path(real_root(root))
     with exclusively(real):
         folder = load_folder(real, reviewers)
@@ -178,13 +181,14 @@ def _approval(candidate: Candidate, grant: Grant, now: float) -> tuple[ApprovalP
         "approved": _time(int(now)),
         "expires": _time(expires),
     }
-    if grant.signature is not None:
-        pairs["signature"] = grant.signature
     try:
-        return ApprovalPart.model_validate(pairs), pairs
+        approval = ApprovalPart.model_validate(pairs)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ApprovalRefused(f"{first['loc'][0]}: {first['msg']}") from error
+    if grant.key is not None:
+        pairs["signature"] = sign(candidate.subject.name, grant.kind, approval, grant.key)
+    return ApprovalPart.model_validate(pairs), pairs
 
 
 def _time(seconds: int) -> str:

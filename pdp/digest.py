@@ -47,6 +47,11 @@ def _named(prefix: bytes, value: JsonValue) -> str:
     return "sha256:" + hashlib.sha256(prefix + rfc8785.dumps(value)).hexdigest()
 
 
+def rfc3339(time: datetime) -> str:
+    """A time in UTC, as policy writes it."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def canonical(model: BaseModel) -> dict[str, JsonValue]:
     """What a file means, as JSON."""
     encoded: dict[str, JsonValue] = {}
@@ -100,7 +105,7 @@ def _scalar(value: Any) -> JsonValue:
     if isinstance(value, BaseModel):
         return canonical(value)
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return rfc3339(value)
     if isinstance(value, bool | int | float | str) or value is None:
         return value
     raise TypeError(f"no JSON for {type(value).__name__}")

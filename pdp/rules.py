@@ -14,12 +14,14 @@ from pdp.schema import (
     LocksFile,
     OrganizationFile,
     PolicyFile,
+    ReviewersFile,
     ReviewsFile,
     RulePart,
     ServerFile,
     SurfacesFile,
     ToolPart,
 )
+from pdp.signature import public_key
 
 RESERVED_SERVER_NAMES = frozenset({"organization"})
 """A review's subject has a server's name or this one."""
@@ -37,6 +39,8 @@ def faults(model: PolicyFile) -> list[Fault]:
         return list(_locks(model))
     if isinstance(model, ReviewsFile):
         return list(_reviews(model))
+    if isinstance(model, ReviewersFile):
+        return list(_reviewers(model))
     if isinstance(model, DeploymentFile):
         return list(deployment_faults(model))
     return []
@@ -177,3 +181,14 @@ def _reviews(model: ReviewsFile) -> Iterator[Fault]:
     for index, approval in enumerate(model.approvals):
         if approval.expires <= approval.approved:
             yield Fault(("approvals", index, "expires"), "an approval that ends before it begins")
+
+
+def _reviewers(model: ReviewersFile) -> Iterator[Fault]:
+    for name, reviewer in model.reviewers.items():
+        for index, key in enumerate(reviewer.keys):
+            if public_key(key) is None:
+                hint = "a line of an SSH .pub file: ssh-ed25519, ecdsa, or RSA of 2048 bits or more"
+                yield Fault(("reviewers", name, "keys", index), "not a key that can be verified with", hint)
+        if model.require_signatures and not reviewer.keys:
+            message = f"{name} can approve nothing: signatures are required and no key is here"
+            yield Fault(("reviewers", name), message, key=True)

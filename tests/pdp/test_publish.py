@@ -19,7 +19,7 @@ MODELINE = re.compile(r"^# yaml-language-server: \$schema=(.*)$")
 
 
 def test_what_is_published_is_current() -> None:
-    """If not: `.venv/bin/python -c 'from pathlib import Path; from pdp.publish import write; write(Path("docs"))'`."""
+    """If not: `python -c 'from pathlib import Path; from pdp.publish import write; write(Path("docs"))'`."""
     assert list(outdated(ROOT / "docs")) == []
 
 
@@ -64,7 +64,8 @@ def test_the_schemas_are_schemas(name: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [("tools: all}", "tools: some}"), ("lifecycle: production", "lifecycle: prod"), ("access:", "acess:"),
-     ("groups: [ads, finance, data-infra]", "groups: [Ads]"), ("groups: [ads, finance, data-infra]", "groups: []")],
+     ("groups: [ads, finance, data-infra]", "groups: [Ads]"),
+     ("groups: [ads, finance, data-infra]", "groups: []")],
 )  # fmt: skip
 def test_the_schemas_refuse_what_the_loader_refuses(old: str, new: str) -> None:
     path = ROOT / "policies/servers/presto.yaml"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime
 
@@ -239,7 +240,7 @@ def test_windows_are_sets_of_times(left: list[Window], right: list[Window]) -> N
         in_left, in_right = any(now in w for w in left), any(now in w for w in right)
         assert any(now in w for w in union(left)) == in_left
         assert any(now in w for w in both) == (in_left and in_right)
-    assert all(a.end < b.start for a, b in zip(both, both[1:], strict=False))
+    assert all(a.end < b.start for a, b in itertools.pairwise(both))
 
 
 def test_snapshots_know_when_they_next_change(folder: PolicyFolder) -> None:
