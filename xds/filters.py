@@ -116,6 +116,11 @@ def _ext_authz() -> ext_authz.ExtAuthz:
         max_denied_response_body_bytes=4096,
         enforce_response_header_limits=True,
         metadata_context_namespaces=[MCP],
+        # One byte tells whether there is a body. The MCP filter lets a GET or DELETE pass with one that nobody
+        # has read, and a chunked one, or one in HTTP/2, no header tells of.
+        with_request_body=ext_authz.BufferSettings(
+            max_request_bytes=1, allow_partial_message=True, pack_as_bytes=True
+        ),
         disallowed_headers=matcher.ListStringMatcher(patterns=[exact("cookie")]),
         decoder_header_mutation_rules=rules.HeaderMutationRules(
             disallow_all=True,

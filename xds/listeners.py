@@ -76,7 +76,10 @@ def connection_manager(name: str) -> hcm.HttpConnectionManager:
         strip_trailing_host_dot=True,
         # Nobody is "internal": whoever connects is the remote address, and its request id is made here.
         use_remote_address=True,
-        internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(),
+        # An empty list means the private networks and loopback, so one that holds no client at all.
+        internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
+            cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
+        ),
         generate_request_id=True,
         always_set_request_id_in_response=True,
         max_request_headers_kb=_HEADERS_KIB,

@@ -24,7 +24,8 @@ _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _RPC_CODES = {400: -32600, 401: -32001, 403: -32003}
 _RPC_DEFAULT = -32000
 
-# Which of Envoy's response code details mean which reason, as CEL; the first that holds decides.
+# Which of Envoy's response code details mean which reason, as CEL; the first that holds decides. The status is
+# the reason's, but for the last ones, which stand for too much.
 _OWN = "!(response.code_details in ['ext_authz_denied', 'direct_response', 'via_upstream', 'cors_response'])"
 _DETAILS: tuple[tuple[str, Reason], ...] = (
     ("response.code_details.startsWith('ext_authz_')", reasons.CHECK_UNAVAILABLE),
@@ -63,6 +64,7 @@ def local_replies() -> hcm.LocalReplyConfig:
 
 
 def _mapper(condition: str, reason: Reason) -> hcm.ResponseMapper:
+    exact = "code_details" in condition
     expression = cel.ExpressionFilter(expression=f"({condition}) && {_OWN}")
     return hcm.ResponseMapper(
         filter=accesslog.AccessLogFilter(
@@ -70,6 +72,7 @@ def _mapper(condition: str, reason: Reason) -> hcm.ResponseMapper:
                 name="envoy.access_loggers.extension_filters.cel", typed_config=packed(expression)
             )
         ),
+        status_code=reason.status if exact else None,
         body_format_override=_json(error_body(reason, traced=True)),
     )
 

