@@ -50,7 +50,7 @@ def reasons_page() -> str:
         [
             "# Why a call is refused",
             "",
-            "Made from `pdp/reasons.py` by `gatehouse policy schema --write docs`; don't edit it here.",
+            "Made from `pdp/reasons.py` by `make docs`; don't edit it here.",
             "",
             "The checks run in this order, and the first that fails decides. The same code stands in the",
             "answer, in the decision log and in the metrics. A code never changes its meaning.",
