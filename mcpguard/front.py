@@ -100,14 +100,14 @@ class Front:
             return
         except Gone:
             return
-        receive = receive if body is None else _replay(body, receive)
+        receive = _replay(body, receive)
         message, assertion = call.message, call.assertion
         if message is not None and assertion is not None and message.question.method in _ENDLESS:
             await hold(self.inner, scope, receive, send, lambda: self._ended(assertion, message))
         else:
             await self.inner(scope, receive, send)
 
-    async def _admit(self, call: Call, scope: Scope, receive: Receive) -> bytes | None:
+    async def _admit(self, call: Call, scope: Scope, receive: Receive) -> bytes:
         """Let one request in, or raise; returns the body that was read, to be read again by the SDK."""
         method = scope["method"]
         if method not in ("POST", STREAM_METHOD, END_METHOD):
@@ -117,8 +117,8 @@ class Front:
             edge = headers.get(DECISION, "")
             call.decision_id = edge if _DECISION_ID.fullmatch(edge) else call.decision_id
             call.assertion = self._verified(call, headers)
-            body = await _read_body(receive) if method == "POST" else None
-            call.message = bodiless(method, headers) if body is None else parse(body, headers)
+            body = await _read_body(receive)
+            call.message = parse(body, headers) if method == "POST" else bodiless(method, headers, body)
         except Malformed as error:
             raise _refused(call, error.reason, error.detail, error.request_id) from None
         self._judge(call, call.assertion, call.message)

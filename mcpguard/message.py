@@ -20,7 +20,7 @@ from identity import strictjson
 from identity.principal import JsonValue
 from pdp import reasons
 from pdp.headers import DECISION, IDENTITY, PROTOCOL_VERSION, SESSION
-from pdp.methods import ANSWER_METHOD
+from pdp.methods import ANSWER_METHOD, END_METHOD, STREAM_METHOD
 from pdp.reasons import Reason
 
 MAX_BODY = 1024 * 1024
@@ -40,6 +40,9 @@ _SINGLE = frozenset(
 # JSON-RPC 2.0, sections 4 and 5: there are no other members.
 _REQUEST_MEMBERS = frozenset({"jsonrpc", "id", "method", "params"})
 _ANSWER_MEMBERS = frozenset({"jsonrpc", "id", "result", "error"})
+
+# What policy calls a request without a message, and an answer: a message that says so poses as one.
+_NO_METHODS = frozenset({STREAM_METHOD, END_METHOD, ANSWER_METHOD})
 
 # Where `params` names what the method is about.
 TARGETS: Mapping[str, str] = MappingProxyType(
@@ -108,8 +111,15 @@ def read_headers(raw: RawHeaders) -> dict[str, str]:
     return found
 
 
-def bodiless(http_method: str, headers: Mapping[str, str]) -> Message:
-    """Describe a GET, which opens a stream, or a DELETE, which ends a session."""
+def bodiless(http_method: str, headers: Mapping[str, str], body: bytes) -> Message:
+    """Describe a GET, which opens a stream, or a DELETE, which ends a session.
+
+    Raises:
+        Malformed: it brings a body, which nobody has judged.
+
+    """
+    if body:
+        raise Malformed(reasons.MALFORMED_BODY, f"a {http_method} has no body")
     return Message(
         Question(http_method), version=headers.get(PROTOCOL_VERSION), session=bool(headers.get(SESSION))
     )
@@ -166,6 +176,8 @@ def _message(
         params = {}
     if not isinstance(params, dict):
         raise Malformed(reasons.MALFORMED_BODY, "MCP's params are an object")
+    if method in _NO_METHODS:
+        raise Malformed(reasons.MALFORMED_MCP, "the method is one that no message has")
     question, also = _questions(method, params)
     _check_headers(question, params, headers, is_request=request_id is not None)
     return Message(question, request_id, version, session, also)

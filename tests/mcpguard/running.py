@@ -117,8 +117,14 @@ def serving(
 def listening(guarded: ASGIApp) -> Iterator[int]:
     """Run an application in a thread; yields its port."""
     listener = Listener.parse("127.0.0.1:0")
+    with listening_on(configure(guarded, listener), listener) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def listening_on(config: uvicorn.Config, listener: Listener) -> Iterator[int]:
     bound = listener.bind()
-    server = uvicorn.Server(configure(guarded, listener))
+    server = uvicorn.Server(config)
     ready = threading.Event()
     startup = server.startup
 

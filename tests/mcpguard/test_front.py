@@ -216,6 +216,21 @@ def test_a_body_that_two_readers_could_read_differently(server: Running, shape: 
     assert answer.json()["error"]["code"] == -32600
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_body_where_none_belongs(server: Running, method: str) -> None:
+    """Nobody at the edge reads it, and whoever reads it here would run it."""
+    headers = [("mcp-protocol-version", LEGACY), ("mcp-session-id", "x"), (ID, server.mint(assertion()))]
+    body = json.dumps(legacy("tools/call", {"name": "open_tool", "arguments": {}})).encode()
+    answer = raw(server, headers, body, method)
+    assert (answer.status_code, reason(answer)) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "__jsonrpc_response"])
+def test_a_message_that_poses_as_none(server: Running, method: str) -> None:
+    headers = [("mcp-protocol-version", LEGACY), ("mcp-session-id", "x"), (ID, server.mint(assertion()))]
+    assert reason(raw(server, headers, legacy(method, {}))) == "malformed_mcp"
+
+
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/jsonp", "application/x-www-form-urlencoded", ""]
 )
