@@ -198,12 +198,11 @@ def _session(raw: bytes | None) -> bool:
 
 def _asked(verb: str, attributes: AttributeContext, read: dict[str, bytes]) -> tuple[str, str | None]:
     """What is asked: an MCP method and its target."""
-    if headers.PARTIAL_BODY in read and read[headers.PARTIAL_BODY] != b"false":
-        raise Malformed(reasons.MALFORMED_BODY, "The body is cut short.")
     metadata = attributes.metadata_context.filter_metadata
     inspected = MCP_NAMESPACE in metadata
     if verb in (STREAM_METHOD, END_METHOD):
-        if inspected or read.get(headers.CONTENT_LENGTH, b"0") != b"0":
+        announced = read.get(headers.CONTENT_LENGTH, b"0") != b"0"
+        if inspected or announced or attributes.request.http.raw_body:
             raise Malformed(reasons.MALFORMED_BODY, f"A {verb} carries no body.")
         return verb, None
     if verb != "POST":
@@ -221,6 +220,8 @@ def _message(message: Struct) -> tuple[str, str | None]:
     method = fields["method"].string_value
     if not method or len(method) > MAX_METHOD_CHARACTERS:
         raise Malformed(reasons.MALFORMED_MCP, "The message names no method.")
+    if method in (STREAM_METHOD, END_METHOD):
+        raise Malformed(reasons.MALFORMED_MCP, "GET and DELETE are methods of HTTP, not of MCP.")
     if method == ANSWER_METHOD and "params" in fields:
         # `result` beside `method` and `params`: the filter sees an answer, a lax server runs a call.
         raise Malformed(reasons.MALFORMED_MCP, "A response carries no method or params.")

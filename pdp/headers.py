@@ -27,8 +27,6 @@ SESSION = "mcp-session-id"
 METHOD = "mcp-method"
 NAME = "mcp-name"
 CONTENT_LENGTH = "content-length"
-PARTIAL_BODY = "x-envoy-auth-partial-body"
-"""Set by Envoy where a body that it buffered for ext_authz was cut."""
 
 READ = (
     AUTHORIZATION,
@@ -38,7 +36,6 @@ READ = (
     METHOD,
     NAME,
     CONTENT_LENGTH,
-    PARTIAL_BODY,
 )
 """Every request header that ext_authz looks at: Envoy need send it no other (`allowed_headers`)."""
 

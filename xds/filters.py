@@ -116,8 +116,8 @@ def _ext_authz() -> ext_authz.ExtAuthz:
         max_denied_response_body_bytes=4096,
         enforce_response_header_limits=True,
         metadata_context_namespaces=[MCP],
-        # One byte tells whether there is a body. The MCP filter lets a GET or DELETE pass with one that nobody
-        # has read, and a chunked one, or one in HTTP/2, no header tells of.
+        # One byte tells whether there is a body. The MCP filter lets a GET or DELETE pass with a body that
+        # nobody has read, and of a chunked one, or one in HTTP/2, no header tells.
         with_request_body=ext_authz.BufferSettings(
             max_request_bytes=1, allow_partial_message=True, pack_as_bytes=True
         ),

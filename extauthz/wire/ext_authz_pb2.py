@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65xtauthz/wire/ext_authz.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\x9e\x07\n\x10\x41ttributeContext\x12<\n\x06source\x18\x01 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x12Z\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32>.envoy.service.auth.v3.AttributeContext.ContextExtensionsEntry\x12J\n\x10metadata_context\x18\x0b \x01(\x0b\x32\x30.envoy.service.auth.v3.AttributeContext.Metadata\x1a\x1b\n\x04Peer\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t\x1a<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\x1aQ\n\tHeaderMap\x12\x44\n\x07headers\x18\x01 \x03(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HeaderValue\x1ap\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x45\n\nheader_map\x18\r \x01(\x0b\x32\x31.envoy.service.auth.v3.AttributeContext.HeaderMap\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\x1a\xb9\x01\n\x08Metadata\x12]\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x44.envoy.service.auth.v3.AttributeContext.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\tRpcStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcb\x02\n\x11HeaderValueOption\x12\x44\n\x06header\x18\x01 \x01(\x0b\x32\x34.envoy.service.auth.v3.HeaderValueOption.HeaderValue\x12L\n\rappend_action\x18\x03 \x01(\x0e\x32\x35.envoy.service.auth.v3.HeaderValueOption.AppendAction\x1a)\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"w\n\x0c\x41ppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x90\x01\n\x12\x44\x65niedHttpResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.envoy.service.auth.v3.HttpStatus\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"f\n\x0eOkHttpResponse\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x89\x02\n\rCheckResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .envoy.service.auth.v3.RpcStatus\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65xtauthz/wire/ext_authz.proto\x12\x15\x65nvoy.service.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\"K\n\x0c\x43heckRequest\x12;\n\nattributes\x18\x01 \x01(\x0b\x32\'.envoy.service.auth.v3.AttributeContext\"\xb1\x07\n\x10\x41ttributeContext\x12<\n\x06source\x18\x01 \x01(\x0b\x32,.envoy.service.auth.v3.AttributeContext.Peer\x12@\n\x07request\x18\x04 \x01(\x0b\x32/.envoy.service.auth.v3.AttributeContext.Request\x12Z\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32>.envoy.service.auth.v3.AttributeContext.ContextExtensionsEntry\x12J\n\x10metadata_context\x18\x0b \x01(\x0b\x32\x30.envoy.service.auth.v3.AttributeContext.Metadata\x1a\x1b\n\x04Peer\x12\x13\n\x0b\x63\x65rtificate\x18\x05 \x01(\t\x1a<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\x1aQ\n\tHeaderMap\x12\x44\n\x07headers\x18\x01 \x03(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HeaderValue\x1a\x82\x01\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x10\n\x08raw_body\x18\x0c \x01(\x0c\x12\x45\n\nheader_map\x18\r \x01(\x0b\x32\x31.envoy.service.auth.v3.AttributeContext.HeaderMap\x1aL\n\x07Request\x12\x41\n\x04http\x18\x02 \x01(\x0b\x32\x33.envoy.service.auth.v3.AttributeContext.HttpRequest\x1a\xb9\x01\n\x08Metadata\x12]\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x44.envoy.service.auth.v3.AttributeContext.Metadata.FilterMetadataEntry\x1aN\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\tRpcStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xcb\x02\n\x11HeaderValueOption\x12\x44\n\x06header\x18\x01 \x01(\x0b\x32\x34.envoy.service.auth.v3.HeaderValueOption.HeaderValue\x12L\n\rappend_action\x18\x03 \x01(\x0e\x32\x35.envoy.service.auth.v3.HeaderValueOption.AppendAction\x1a)\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"w\n\x0c\x41ppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03\"\x1a\n\nHttpStatus\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\"\x90\x01\n\x12\x44\x65niedHttpResponse\x12\x31\n\x06status\x18\x01 \x01(\x0b\x32!.envoy.service.auth.v3.HttpStatus\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"f\n\x0eOkHttpResponse\x12\x39\n\x07headers\x18\x02 \x03(\x0b\x32(.envoy.service.auth.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\"\x89\x02\n\rCheckResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .envoy.service.auth.v3.RpcStatus\x12\x44\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32).envoy.service.auth.v3.DeniedHttpResponseH\x00\x12<\n\x0bok_response\x18\x03 \x01(\x0b\x32%.envoy.service.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_response2c\n\rAuthorization\x12R\n\x05\x43heck\x12#.envoy.service.auth.v3.CheckRequest\x1a$.envoy.service.auth.v3.CheckResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,39 +39,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_start=86
   _globals['_CHECKREQUEST']._serialized_end=161
   _globals['_ATTRIBUTECONTEXT']._serialized_start=164
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=1090
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=1109
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=480
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=507
   _globals['_ATTRIBUTECONTEXT_HEADERVALUE']._serialized_start=509
   _globals['_ATTRIBUTECONTEXT_HEADERVALUE']._serialized_end=569
   _globals['_ATTRIBUTECONTEXT_HEADERMAP']._serialized_start=571
   _globals['_ATTRIBUTECONTEXT_HEADERMAP']._serialized_end=652
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=654
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=766
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=768
-  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=844
-  _globals['_ATTRIBUTECONTEXT_METADATA']._serialized_start=847
-  _globals['_ATTRIBUTECONTEXT_METADATA']._serialized_end=1032
-  _globals['_ATTRIBUTECONTEXT_METADATA_FILTERMETADATAENTRY']._serialized_start=954
-  _globals['_ATTRIBUTECONTEXT_METADATA_FILTERMETADATAENTRY']._serialized_end=1032
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=1034
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=1090
-  _globals['_RPCSTATUS']._serialized_start=1092
-  _globals['_RPCSTATUS']._serialized_end=1134
-  _globals['_HEADERVALUEOPTION']._serialized_start=1137
-  _globals['_HEADERVALUEOPTION']._serialized_end=1468
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=655
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=785
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=787
+  _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=863
+  _globals['_ATTRIBUTECONTEXT_METADATA']._serialized_start=866
+  _globals['_ATTRIBUTECONTEXT_METADATA']._serialized_end=1051
+  _globals['_ATTRIBUTECONTEXT_METADATA_FILTERMETADATAENTRY']._serialized_start=973
+  _globals['_ATTRIBUTECONTEXT_METADATA_FILTERMETADATAENTRY']._serialized_end=1051
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=1053
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=1109
+  _globals['_RPCSTATUS']._serialized_start=1111
+  _globals['_RPCSTATUS']._serialized_end=1153
+  _globals['_HEADERVALUEOPTION']._serialized_start=1156
+  _globals['_HEADERVALUEOPTION']._serialized_end=1487
   _globals['_HEADERVALUEOPTION_HEADERVALUE']._serialized_start=509
   _globals['_HEADERVALUEOPTION_HEADERVALUE']._serialized_end=550
-  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_start=1349
-  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_end=1468
-  _globals['_HTTPSTATUS']._serialized_start=1470
-  _globals['_HTTPSTATUS']._serialized_end=1496
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1499
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1643
-  _globals['_OKHTTPRESPONSE']._serialized_start=1645
-  _globals['_OKHTTPRESPONSE']._serialized_end=1747
-  _globals['_CHECKRESPONSE']._serialized_start=1750
-  _globals['_CHECKRESPONSE']._serialized_end=2015
-  _globals['_AUTHORIZATION']._serialized_start=2017
-  _globals['_AUTHORIZATION']._serialized_end=2116
+  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_start=1368
+  _globals['_HEADERVALUEOPTION_APPENDACTION']._serialized_end=1487
+  _globals['_HTTPSTATUS']._serialized_start=1489
+  _globals['_HTTPSTATUS']._serialized_end=1515
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1518
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1662
+  _globals['_OKHTTPRESPONSE']._serialized_start=1664
+  _globals['_OKHTTPRESPONSE']._serialized_end=1766
+  _globals['_CHECKRESPONSE']._serialized_start=1769
+  _globals['_CHECKRESPONSE']._serialized_end=2034
+  _globals['_AUTHORIZATION']._serialized_start=2036
+  _globals['_AUTHORIZATION']._serialized_end=2135
 # @@protoc_insertion_point(module_scope)

@@ -36,14 +36,16 @@ class AttributeContext(_message.Message):
         headers: _containers.RepeatedCompositeFieldContainer[AttributeContext.HeaderValue]
         def __init__(self, headers: _Optional[_Iterable[_Union[AttributeContext.HeaderValue, _Mapping]]] = ...) -> None: ...
     class HttpRequest(_message.Message):
-        __slots__ = ("id", "method", "header_map")
+        __slots__ = ("id", "method", "raw_body", "header_map")
         ID_FIELD_NUMBER: _ClassVar[int]
         METHOD_FIELD_NUMBER: _ClassVar[int]
+        RAW_BODY_FIELD_NUMBER: _ClassVar[int]
         HEADER_MAP_FIELD_NUMBER: _ClassVar[int]
         id: str
         method: str
+        raw_body: bytes
         header_map: AttributeContext.HeaderMap
-        def __init__(self, id: _Optional[str] = ..., method: _Optional[str] = ..., header_map: _Optional[_Union[AttributeContext.HeaderMap, _Mapping]] = ...) -> None: ...
+        def __init__(self, id: _Optional[str] = ..., method: _Optional[str] = ..., raw_body: _Optional[bytes] = ..., header_map: _Optional[_Union[AttributeContext.HeaderMap, _Mapping]] = ...) -> None: ...
     class Request(_message.Message):
         __slots__ = ("http",)
         HTTP_FIELD_NUMBER: _ClassVar[int]

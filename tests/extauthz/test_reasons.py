@@ -100,7 +100,7 @@ CASES: dict[str, list[tuple[CheckRequest, Callable[[], Snapshot]]]] = {
     ],
     "malformed_body": [
         (check_request(GOOD, message=None), snapshot),
-        (check_request(GOOD, ("x-envoy-auth-partial-body", "true")), snapshot),
+        (check_request(GOOD, ("content-length", "7"), verb="GET", message=None), snapshot),
     ],
     "malformed_mcp": [(check_request(GOOD, message=call(name=5.0)), snapshot)],
     "credentials_required": [
