@@ -24,9 +24,9 @@ _REQUEST_ID = "%REQ(X-REQUEST-ID)%"
 _RPC_CODES = {400: -32600, 401: -32001, 403: -32003}
 _RPC_DEFAULT = -32000
 
-# Which of Envoy's response code details mean which reason, as CEL; the first that holds decides. The status is
-# the reason's, but for the last ones, which stand for too much.
 _OWN = "!(response.code_details in ['ext_authz_denied', 'direct_response', 'via_upstream', 'cors_response'])"
+# Which of Envoy's response code details mean which reason, as CEL; the first that holds decides. The status
+# is the reason's, but for the last ones, which stand for too much.
 _DETAILS: tuple[tuple[str, Reason], ...] = (
     ("response.code_details.startsWith('ext_authz_')", reasons.CHECK_UNAVAILABLE),
     ("response.code_details == 'mcp_body_too_large'", reasons.REQUEST_TOO_LARGE),
