@@ -15,6 +15,7 @@ from servers.presto.engine import Cell, Column, EngineError, Execution, Limits, 
 MEMORY_LIMIT = "512MB"
 THREADS = 2
 _BATCH = 256
+_LONGEST_MESSAGE = 300
 _EXACT_DIGITS = 15
 """A double keeps that many decimal digits."""
 
@@ -143,7 +144,8 @@ def _read_tables(connection: duckdb.DuckDBPyConnection) -> Iterable[Table]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    # Cut, since a message may quote the value it is about, and a value may be long.
+    return str(error).partition("\n")[0][:_LONGEST_MESSAGE]
 
 
 def _advice(error: duckdb.Error) -> str:

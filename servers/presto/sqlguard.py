@@ -89,8 +89,18 @@ def _check_words(tree: exp.Expr) -> None:
                 raise SqlRefused(f"The function {node.name[:64]}() is not available here. Use another one.")
         elif type(node).__name__ not in NODES:
             raise SqlRefused(f"{_spelled(node)} is not available here. Use plain SELECT features.")
+        elif isinstance(node, exp.Replace) and _grows(node):
+            raise SqlRefused("replace() takes two plain texts here, the second not longer than the first.")
         elif isinstance(node, exp.With) and node.args.get("recursive"):
             raise SqlRefused("WITH RECURSIVE is not available here. Use joins and aggregates.")
+
+
+def _grows(node: exp.Replace) -> bool:
+    """Whether a replacement may make its text longer: DuckDB builds that text outside its memory limit."""
+    old, new = node.expression, node.args.get("replacement")
+    if not (isinstance(old, exp.Literal) and isinstance(new, exp.Literal)):
+        return True
+    return len(new.name.encode()) > len(old.name.encode())
 
 
 def _spelled(node: exp.Expr) -> str:

@@ -189,6 +189,11 @@ class TestAnswers:
         assert "Traceback" not in text
         assert ".duckdb" not in text
 
+    def test_an_error_is_short_even_about_a_long_value(self, presto: Running) -> None:
+        doubled = "".join(f", a{n} as (select s || s as s from a{n - 1})" for n in range(1, 16))
+        sql = f"with a0 as (select 'PRIVATE' as s){doubled} select s::int from a15"
+        assert len(refused(presto, "run_query", {"sql": sql})) < 500
+
     def test_an_unknown_table(self, presto: Running) -> None:
         assert "list_tables" in refused(presto, "describe_table", {"table": "nope"})
 
