@@ -13,16 +13,32 @@ import typer
 
 from gatehouse import cli_access, cli_policy
 from gatehouse.cli_options import Deployment, JsonOutput, Policies, Reviewers, StateFolder, state_of
-from gatehouse.console import say
+from gatehouse.console import give, say
 from gatehouse.errors import REFUSED, Failure
 
 app = typer.Typer(
     name="gatehouse",
-    help="The reviewable policy layer for MCP servers behind Envoy.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        give(f"gatehouse {version('gatehouse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The reviewable policy layer for MCP servers behind Envoy."""
 
 
 @app.command(rich_help_panel="Stack")

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gatehouse.approving import Approval, approve
+from gatehouse.errors import Failure
 from gatehouse.observe import policy_digest, wait_until
 from gatehouse.state import write
 from gatehouse.tour_bench import Bench, Result, repeat_for
@@ -59,7 +60,9 @@ def _reviewed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]
     proposal = policies / "servers" / "presto.yaml"
     text = proposal.read_text("utf-8")
     if _RULE not in text:
-        raise AssertionError(f"the tour edits a rule of {proposal} that isn't there")
+        raise Failure(
+            f"{proposal} has no rule with {_RULE!r}, which the tour edits", "delete that policy folder"
+        )
     before = policy_digest(_metrics(bench))
     proposal.write_text(text.replace(_RULE, _WIDER), "utf-8")
     unchanged = repeat_for(PROMISED_SECONDS, lambda: bench.run(row))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -219,4 +221,12 @@ def say_where(live: Running) -> None:
     for name, where in rows:
         say(f"  {name:<22}{where}")
     flag = f" --state {live.plan.state.root}" if os.fspath(live.plan.state.root) != ".gatehouse" else ""
-    say(f"\nTry:  gatehouse call presto list_tables --as ana{flag}\nCtrl-C stops it.\n")
+    say(f"\nTry:  {_command()} call presto list_tables --as ana{flag}\nCtrl-C stops it.\n")
+
+
+def _command() -> str:
+    """How this very command is called from where the user is: make doesn't put .venv/bin on their PATH."""
+    if shutil.which("gatehouse"):
+        return "gatehouse"
+    here = Path(sys.executable).parent / "gatehouse"
+    return os.path.relpath(here) if here.exists() else f"{sys.executable} -m gatehouse"

@@ -7,6 +7,8 @@ approval is said aloud. None of this touches a policy folder that somebody names
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,14 +48,53 @@ def _kinds(policies: Path) -> list[str]:
 
 
 def refresh(state: State, source: Path, reviewers: Path, now: float, say: Callable[[str], None]) -> None:
-    """Have a working copy of `source`, kept where it is there already, with everything in it in force."""
+    """Have a working copy of `source` with everything in it in force.
+
+    A copy that somebody edited is theirs and stays. One that nobody did follows the source.
+    """
+    shipped_now = _digest(source)
+    copied, left = _remembered(state)
     if not (state.policies / "org.yaml").exists():
-        try:
-            shutil.copytree(source, state.policies, dirs_exist_ok=True)
-        except OSError as error:
-            raise Failure(f"cannot copy the policies to {state.policies}: {error}") from error
+        _copy(source, state.policies)
         say(f"  copied {source} to {state.policies}: edit them there")
+    elif copied != shipped_now and _digest(state.policies) == left:
+        shutil.rmtree(state.policies)
+        _copy(source, state.policies)
+        say(f"  {source} changed: copied anew to {state.policies}")
+    elif copied != shipped_now:
+        say(f"  {source} changed; {state.policies} has edits and stays: delete it to start over")
+        shipped_now = copied
     approve_all(state.policies, reviewers, now, say)
+    write(_memory(state), json.dumps({"copied": shipped_now, "left": _digest(state.policies)}))
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    except OSError as error:
+        raise Failure(f"cannot copy the policies to {target}: {error}") from error
+
+
+def _digest(folder: Path) -> str:
+    """The folder's content, files' names included."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*.yaml")):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return found.hexdigest()
+
+
+def _memory(state: State) -> Path:
+    """What the working copy was copied from, and how this command left it: two digests."""
+    return state.root / "policies.json"
+
+
+def _remembered(state: State) -> tuple[str, str]:
+    try:
+        parsed = json.loads(_memory(state).read_bytes())
+        return str(parsed["copied"]), str(parsed["left"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "", ""
 
 
 def approve_all(policies: Path, reviewers: Path, now: float, say: Callable[[str], None]) -> None:
