@@ -34,6 +34,15 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+def is_open(host: str, port: int) -> bool:
+    """Whether something takes connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
 def split(address: str) -> tuple[str, int]:
     """`HOST:PORT` or `[HOST]:PORT` in two."""
     host, colon, port = address.rpartition(":")

@@ -134,17 +134,20 @@ def mesh_url(deployment: Deployment) -> str | None:
 
 
 def envoy_listens(admin: str, deployment: Deployment) -> bool:
-    """Whether Envoy has opened every listener of the deployment, by its admin page."""
-    wanted = {deployment.users.address.port}
-    if deployment.mesh is not None:
-        wanted.add(deployment.mesh.address.port)
+    """Whether Envoy takes connections on every listener of the deployment.
+
+    Its admin page must name them, since somebody else could sit on a port; and each must be open, since the
+    page names a listener a moment before it listens.
+    """
+    doors = [door.address for door in (deployment.users, deployment.mesh) if door is not None]
+    wanted = {door.port for door in doors}
     listening = set()
     for status in _list(_get(f"http://{admin}/listeners?format=json"), "listener_statuses"):
         address = status.get("local_address")
         socket = address.get("socket_address") if isinstance(address, dict) else None
         if isinstance(socket, dict):
             listening.add(socket.get("port_value"))
-    return wanted <= listening
+    return wanted <= listening and all(ports.is_open(door.host, door.port) for door in doors)
 
 
 def envoy_answers(admin: str) -> bool:
