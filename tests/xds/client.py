@@ -37,6 +37,8 @@ class Client:
         self.delta = delta
         self.received: list[Got] = []
         self.names: dict[Kind, tuple[str, ...]] = {}
+        self.ended: grpc.StatusCode | None = None
+        """How the server ended the stream, if it did."""
         self._role = role
         self._nonces: dict[Kind, str] = {}
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -119,6 +121,7 @@ class Client:
                     self._sotw(got.kind)
         except grpc.RpcError:
             with self._news:
+                self.ended = self.call.code()
                 self._news.notify_all()
 
     def _parse(self, data: bytes) -> Got:
