@@ -7,8 +7,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
 from envoy_data_plane.google import protobuf as gp
 
-from identity.principal import JsonValue
-from xds.authoring import packed
+from xds.authoring import JsonValue, packed
 
 _DECISION = ("decision_id", "decision", "reason", "rule", "user", "surface", "server", "tool", "policy")
 

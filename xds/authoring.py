@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import timedelta
+from typing import TypeAlias
 
 import betterproto2
 from envoy_data_plane.envoy.config.core import v3 as core
@@ -12,6 +13,8 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google import protobuf as gp
 
 from pdp.deployment import Address
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 EXT_AUTHZ_CLUSTER = "ext_authz"
 USERS = "users"

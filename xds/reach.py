@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from identity.principal import SpiffeId
 from pdp.model import Guardrail, Server, Snapshot, Surface
 
 
@@ -17,12 +16,12 @@ def mesh_surfaces(snapshot: Snapshot) -> Mapping[str, Surface]:
     return {surface.name: surface for surface in snapshot.surface_by_spiffe.values()}
 
 
-def mesh_reach(server: Server, mesh: Mapping[str, Surface]) -> frozenset[SpiffeId]:
+def mesh_reach(server: Server, mesh: Mapping[str, Surface]) -> frozenset[str]:
     """The SPIFFE IDs of the surfaces in `mesh` that an enforced rule names and no guardrail shuts out."""
     named = [mesh[name] for name, rules in server.rules_by_surface.items() if rules and name in mesh]
     coarse = [g for g in server.guardrails if not g.shadow and g.groups is None and g.caller is None]
     return frozenset(
-        surface.spiffe
+        str(surface.spiffe)
         for surface in named
         if surface.spiffe is not None and not any(_shuts_out(guardrail, surface) for guardrail in coarse)
     )

@@ -13,10 +13,9 @@ from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as c
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.google import protobuf as gp
 
-from identity.principal import JsonValue
 from pdp import reasons
 from pdp.reasons import Reason
-from xds.authoring import packed
+from xds.authoring import JsonValue, packed
 
 _JSON = "application/json"
 _REQUEST_ID = "%REQ(X-REQUEST-ID)%"

@@ -22,7 +22,6 @@ from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as http_rbac
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google import protobuf as gp
 
-from identity.principal import SpiffeId
 from pdp import headers, reasons
 from pdp.deployment import Deployment, Listener
 from xds.authoring import MESH, exact, packed, seconds
@@ -63,7 +62,8 @@ class ServerRoutes:
     """The server's own MCP endpoint; None where it has none or isn't in force: the route stays, so that
     ext_authz gives the reason, and behind it is no cluster.
     """
-    reach: frozenset[SpiffeId]
+    reach: frozenset[str]
+    """SPIFFE IDs."""
     resource_url: str
     issuers: tuple[str, ...]
 
@@ -155,9 +155,9 @@ def _named(listener: str, server: str | None) -> bytes:
     )
 
 
-def _only(reach: frozenset[SpiffeId]) -> bytes:
+def _only(reach: frozenset[str]) -> bytes:
     """RBAC for one route: exactly these workloads pass."""
-    policies = b"".join(_policy(str(spiffe_id)) for spiffe_id in sorted(reach, key=str))
+    policies = b"".join(map(_policy, sorted(reach)))
     rules = splice(http_rbac.Rbac, rules=policies)
     return spliced_any(http_rbac.RbacPerRoute, splice(http_rbac.RbacPerRoute, rbac=rules))
 

@@ -12,7 +12,6 @@ from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as http_rbac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity.principal import SpiffeId
 from pdp.deployment import Address, Endpoint
 from xds.authoring import exact, packed, seconds
 from xds.clusters import server_resources
@@ -59,15 +58,13 @@ def test_a_field_that_is_not_there_is_an_error() -> None:
 
 
 def test_a_servers_routes_are_as_if_authored() -> None:
-    bots = [SpiffeId.parse(f"spiffe://corp.example/{name}") for name in ("a", "b")]
+    bots = [f"spiffe://corp.example/{name}" for name in ("a", "b")]
     given_ = ServerRoutes("mesh", "presto", "/inner", frozenset(bots), "https://x/presto/mcp", ("https://i",))
     host = route.VirtualHost.parse(server_routes(given_))
     policies = {
-        str(bot): rbac.Policy(
+        bot: rbac.Policy(
             permissions=[rbac.Permission(any=True)],
-            principals=[
-                rbac.Principal(authenticated=rbac.PrincipalAuthenticated(principal_name=exact(str(bot))))
-            ],
+            principals=[rbac.Principal(authenticated=rbac.PrincipalAuthenticated(principal_name=exact(bot)))],
         )
         for bot in bots
     }
