@@ -227,6 +227,60 @@ CONFIRMATION_REQUIRED = _reason(
     "The tool runs only after a person confirms it, and nobody did.",
     "Use a client that can ask its user.",
 )
+CONFIRMATION_DECLINED = _reason(
+    "confirmation_declined",
+    403,
+    "The person who was asked declined; nothing ran.",
+    "Don't call it again unless that person asks for it.",
+)
+CONFIRMATION_CANCELLED = _reason(
+    "confirmation_cancelled",
+    403,
+    "The person who was asked closed the question without an answer; nothing ran.",
+    "Call the tool again if it is still wanted: a new question is asked.",
+)
+CONFIRMATION_EXPIRED = _reason(
+    "confirmation_expired",
+    403,
+    "The question was not answered in time; nothing ran.",
+    "Call the tool again and answer within two minutes.",
+)
+CONFIRMATION_REPLAYED = _reason(
+    "confirmation_replayed",
+    403,
+    "This confirmation was used or answered already; it counts once.",
+    "Look at what the first call did; call the tool again without the old state to be asked anew.",
+)
+CONFIRMATION_MISMATCH = _reason(
+    "confirmation_mismatch",
+    403,
+    "The call is not the one that was confirmed: tool, arguments or surface differ.",
+    "Call the tool again without the old state: what runs is exactly what is confirmed.",
+)
+CONFIRMATION_WRONG_USER = _reason(
+    "confirmation_wrong_user",
+    403,
+    "Somebody else was asked for this confirmation.",
+    "Call the tool again without the old state: only who calls can confirm.",
+)
+CONFIRMATION_POLICY_CHANGED = _reason(
+    "confirmation_policy_changed",
+    403,
+    "Policy changed between the question and the answer; nothing ran.",
+    "Call the tool again: the question is asked under the policy in force now.",
+)
+CONFIRMATION_INVALID = _reason(
+    "confirmation_invalid",
+    403,
+    "The confirmation is not one that this server asked for.",
+    "Call the tool again without the old state; if it lasts, the server's replicas share no keys or records.",
+)
+CONFIRMATION_UNAVAILABLE = _reason(
+    "confirmation_unavailable",
+    503,
+    "Confirmations can't be recorded at the moment, so nothing ran.",
+    "Try again in a minute; if it lasts, ask the owning team.",
+)
 IDENTITY_REQUIRED = _reason(
     "identity_required",
     401,
