@@ -117,7 +117,8 @@ async def _perform(call: Call, credentials: Credentials, tls: ssl.SSLContext) ->
             outcome = await _through(call, http)
     except* TimeoutError:
         outcome = Outcome(ok=False, message=f"no answer within {call.seconds:g} s")
-    except* (MCPError, httpx2.HTTPError) as errors:
+    except* (MCPError, httpx2.HTTPError, OSError) as errors:
+        # OSError: in TLS 1.3 a refused client certificate shows up as an alert at the first read.
         outcome = _failed(next(_leaves(errors)))
     elapsed = (time.perf_counter() - started) * 1000
     return replace(outcome, status=statuses[-1] if statuses else None, milliseconds=elapsed)
