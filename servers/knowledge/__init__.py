@@ -1,0 +1,1 @@
+"""A folder of documents as MCP tools. Embedded it is SQLite's FTS5; others implement `engine.Engine`."""
