@@ -1,0 +1,1 @@
+"""The embedded engine: DAGs declared in YAML, run as subprocesses, remembered in SQLite."""
