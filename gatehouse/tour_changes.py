@@ -20,6 +20,7 @@ from gatehouse.tour_bench import Bench, Result, repeat_for
 from gatehouse.tour_calls import OK, SQL, Row
 from gatehouse.working_policy import DEVELOPMENT_REVIEWER
 from pdp.locking import lock
+from pdp.store import PolicyStore
 
 IN_FORCE_SECONDS = 5.0
 """How long a change is waited for. What the tour promises is less: `PROMISED_SECONDS`."""
@@ -60,7 +61,10 @@ def _reviewed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]
         raise Failure(
             f"{proposal} has no rule with {_RULE!r}, which the tour edits", "delete that policy folder"
         )
-    before = policy_digest(_metrics(bench))
+    before = PolicyStore(policies, reviewers).load().digest
+    wait_until(
+        lambda: policy_digest(_metrics(bench)) == before, IN_FORCE_SECONDS
+    )  # the lock, at ext_authz too
     proposal.write_text(text.replace(_RULE, _WIDER), "utf-8")
     unchanged = repeat_for(PROMISED_SECONDS, lambda: bench.run(row))
     same = policy_digest(_metrics(bench)) == before
