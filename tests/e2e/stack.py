@@ -173,19 +173,20 @@ class Stack:
         where = path or f"/{server}/mcp"
         return door.one(mcp.post(message, where, door.authority, token=token, headers=headers))
 
-    def fence(self) -> None:
+    def fence(self, door: Door | None = None) -> None:
         """Send one good call and wait for it to arrive: whatever was sent before has arrived by then."""
         mark = self.upstream.mark()
-        answer = self.post(mcp.call("search"), token=self.forge.token())
+        token = None if door is not None else self.forge.token()
+        answer = self.post(mcp.call("search"), token=token, door=door)
         assert answer.status == 200, answer
         self.upstream.wait_for(mark, 1)
 
     @contextmanager
-    def unreached(self) -> Iterator[None]:
-        """What happens in here never reaches a server."""
+    def unreached(self, door: Door | None = None) -> Iterator[None]:
+        """What happens in here never reaches a server. A fence by `door` needs no user, but a service."""
         mark = self.upstream.mark()
         yield
-        self.fence()
+        self.fence(door)
         hits = self.upstream.since(mark)
         assert len(hits) == 1, f"reached a server: {hits[:-1]}"
 
