@@ -16,7 +16,7 @@ demo: $(READY) ## start the local stack and tour it; ONCE=1 ends after the tour
 	$(BIN)/gatehouse demo $(if $(ONCE),--once)
 
 test: lint types ## lint, types, and every test that needs no container engine
-	$(BIN)/pytest -n auto -m "not compose"
+	$(BIN)/pytest -n auto --dist loadgroup -m "not compose"
 
 test-compose: $(READY) ## build, start and call docker-compose.yml; skips where no engine answers
 	$(BIN)/pytest -m compose tests/compose
