@@ -6,9 +6,10 @@ the rule, and makes a tool whose code and policy name different rules unusable u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from pdp import reasons
 from pdp.model import Tool
@@ -17,6 +18,7 @@ from pdp.reasons import Reason
 _ATTRIBUTE = "__gatehouse_authorization__"
 
 ToolFunction = TypeVar("ToolFunction", bound=Callable[..., object])
+Preview: TypeAlias = Callable[..., str | Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Authorization:
     """What the author wrote. `policy=None` says that the tool asks for no policy of its own."""
 
     policy: str | None
+    preview: Preview | None = None
+    """Says what a call would touch, for the person who is asked to confirm it."""
 
 
 class HasFunction(Protocol):
@@ -36,14 +40,29 @@ class HasFunction(Protocol):
         """The function as its author wrote it."""
 
 
-def authorize_tool(policy: str | None = None) -> Callable[[ToolFunction], ToolFunction]:
+def authorize_tool(
+    policy: str | None = None, *, preview: Preview | None = None
+) -> Callable[[ToolFunction], ToolFunction]:
     """Say which `tool_policies` entry this tool asks for. Stands above or below `@mcp.tool()`.
 
     It marks the function and returns it unchanged; nothing is wrapped, so its signature stays the tool's.
+
+    `preview` is for tools that policy marks `confirm: caller`. It takes any of the tool's arguments, by name,
+    and returns a few lines on what the call would touch; it must change nothing, since it runs before anybody
+    agreed. A `ToolError` from it ends the call with its message, and nobody is asked.
+
+    Raises:
+        TypeError: `preview` takes what the tool doesn't have.
+
     """
 
     def annotate(function: ToolFunction) -> ToolFunction:
-        setattr(function, _ATTRIBUTE, Authorization(policy))
+        if preview is not None:
+            taken = inspect.signature(preview).parameters.keys()
+            missing = sorted(taken - inspect.signature(function).parameters.keys())
+            if missing:
+                raise TypeError(f"the preview takes {', '.join(missing)}, which the tool does not have")
+        setattr(function, _ATTRIBUTE, Authorization(policy, preview))
         return function
 
     return annotate

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from mcp.server.mcpserver import MCPServer
 
-from mcpguard import logs
+from mcpguard import confirmation_setup, logs
 from mcpguard.listener import StartError
 from mcpguard.serving import serve
 
@@ -42,6 +42,7 @@ def arguments(server: str) -> argparse.ArgumentParser:
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     add("--client-ca", type=Path, metavar="FILE", help="accept only clients with a certificate of this CA")
     add("--strict", action="store_true", help="refuse to start where code and policy name different tools")
+    confirmation_setup.add_arguments(parser)
     return parser
 
 
@@ -64,6 +65,7 @@ def run(
             identity_keys=options.identity_keys,
             listen=options.listen,
             strict=options.strict,
+            confirmations=confirmation_setup.from_arguments(options),
             tls_certificate=options.tls_certificate,
             tls_key=options.tls_key,
             client_ca=options.client_ca,

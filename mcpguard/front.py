@@ -6,6 +6,7 @@ allows; everything else ends here, before the SDK has seen a byte. `/healthz` an
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import secrets
@@ -21,7 +22,9 @@ from starlette.types import Message as Event
 
 from identity.assertion import Assertion, AssertionVerifier
 from identity.errors import IdentityError
+from mcpguard import confirmation_page
 from mcpguard.admission import Admission, admit
+from mcpguard.confirmation_page import ConfirmationPage
 from mcpguard.guard import Guard
 from mcpguard.message import MAX_BODY, Malformed, Message, bodiless, parse, read_headers
 from mcpguard.refusal import Refusal, from_deny
@@ -70,6 +73,7 @@ class Front:
     verifier: AssertionVerifier
     telemetry: Telemetry
     clock: Callable[[], float]
+    page: ConfirmationPage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -88,6 +92,8 @@ class Front:
             await _plain(send, 200 if ready else 503, b"ok\n" if ready else b"no policy in force\n")
         elif path == b"/metrics" and method in ("GET", "HEAD"):
             await _answer(send, 200, CONTENT_TYPE_LATEST, generate_latest(self.telemetry.registry))
+        elif path.startswith(confirmation_page.PATH) and method in ("GET", "POST"):
+            await self._confirmation(scope, receive, send, path)
         else:
             await _plain(send, 404, b"not found\n")
 
@@ -106,6 +112,23 @@ class Front:
             await hold(self.inner, scope, receive, send, lambda: self._ended(assertion, message))
         else:
             await self.inner(scope, receive, send)
+
+    async def _confirmation(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
+        """Show or answer one question of URL mode to the person who was asked."""
+        call = Call(secrets.token_hex(16), time.perf_counter())
+        try:
+            call.assertion = self._verified(call, read_headers(scope["headers"]))
+            body = await _read_body(receive)
+        except Malformed as error:
+            await self._refuse(call, Refusal(error.reason, call.decision_id, error.detail), send)
+        except Refused as refused:
+            await self._refuse(call, refused.refusal, send)
+        except Gone:
+            return
+        else:
+            record_id = path.removeprefix(confirmation_page.PATH).decode("latin-1")
+            status, shown = await self.page.answer(call.assertion, scope["method"], record_id, body)
+            await _answer(send, status, "application/json", json.dumps(shown).encode(), call.decision_id)
 
     async def _admit(self, call: Call, scope: Scope, receive: Receive) -> bytes:
         """Let one request in, or raise; returns the body that was read, to be read again by the SDK."""

@@ -1,7 +1,7 @@
 """May this caller do this here, now? The server's own enforcement point, asked before the SDK sees a call.
 
 It adds nothing to policy: `pdp.decide` answers, and what a server alone can know is held against it, namely
-whether the tool's code and the policy name the same rule, and whether somebody confirmed the call.
+whether the tool's code and the policy name the same rule, and whether anybody could confirm the call.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Guard:
             if isinstance(first, Allow) and isinstance(other, Deny):
                 return Verdict(other, snapshot)
         if isinstance(first, Allow) and message.question.method == CALL:
-            return Verdict(self._confirmed(first, message.question.target or ""), snapshot)
+            return Verdict(self._confirmable(first, assertion, message.question.target or ""), snapshot)
         return Verdict(first, snapshot)
 
     def may(self, assertion: Assertion, question: Question, now: float) -> Deny | None:
@@ -102,13 +102,21 @@ class Guard:
         return Deny(reason, location=location, surface=allow.surface, server=allow.server)
 
     @staticmethod
-    def _confirmed(allow: Allow, name: str) -> Allow | Deny:
-        """Refuse a tool that asks for a confirmation: nothing here can ask a person yet, so nobody did."""
+    def _confirmable(allow: Allow, assertion: Assertion, name: str) -> Allow | Deny:
+        """Refuse what nobody can confirm. What its caller can, `mcpguard.confirmation` asks that person."""
         tool = allow.server.tools.get(name)
         if tool is None or tool.confirm is None:
             return allow
+        if tool.confirm == "caller" and assertion.user is not None:
+            return allow
+        detail = (
+            "The tool runs only after the person who calls it confirms it, and no person calls."
+            if tool.confirm == "caller"
+            else "The tool runs only after another person approves it, and this server can't ask one yet."
+        )
         return Deny(
             reasons.CONFIRMATION_REQUIRED,
+            detail,
             location=tool.location,
             surface=allow.surface,
             server=allow.server,

@@ -19,6 +19,8 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from mcpguard.admission import Admission, admitted
+from mcpguard.confirmation import Confirmations
+from mcpguard.confirmation_ledger import NotConfirmed
 from mcpguard.guard import CALL, Guard
 from mcpguard.message import TARGETS, Question
 from mcpguard.refusal import Refusal
@@ -50,8 +52,15 @@ LISTINGS: Mapping[str, Listing] = MappingProxyType(
 class GuardMiddleware(ServerMiddleware[Any]):
     """The SDK's side of the enforcement point. It stands outermost, so that nothing is added after it."""
 
-    def __init__(self, guard: Guard, telemetry: Telemetry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        confirmations: Confirmations,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
         self._guard = guard
+        self._confirmations = confirmations
         self._telemetry = telemetry
         self._clock = clock
 
@@ -64,17 +73,22 @@ class GuardMiddleware(ServerMiddleware[Any]):
         started = time.perf_counter()
         outcome: Outcome = "error"
         withheld: int | None = None
+        reason: str | None = None
         try:
-            result = await call_next(ctx)
-            outcome = "tool_error" if _is_tool_error(result) else "ok"
+            result = await self._confirmations.run(ctx, admission, call_next)
+            outcome = "tool_error" if _is_tool_error(result) else "asked" if _asks(result) else "ok"
             if isinstance(result, dict):
                 result, withheld = self._filtered(result, ctx, admission)
             return result
+        except NotConfirmed as refused:
+            reason = refused.refusal.reason.code
+            outcome = "unavailable" if refused.refusal.reason.status == 503 else "denied"
+            raise
         except (MCPError, ValidationError):
             outcome = "tool_error"  # The call's own fault, told to the caller as it is.
             raise
         finally:
-            self._report(admission, outcome, time.perf_counter() - started, withheld)
+            self._report(admission, outcome, time.perf_counter() - started, withheld, reason)
 
     def _filtered(
         self, result: dict[str, Any], ctx: ServerRequestContext[Any, Any], admission: Admission
@@ -102,7 +116,14 @@ class GuardMiddleware(ServerMiddleware[Any]):
             return False
         return self._guard.may(admission.assertion, Question(listing.method, name), now) is None
 
-    def _report(self, admission: Admission, outcome: Outcome, seconds: float, withheld: int | None) -> None:
+    def _report(
+        self,
+        admission: Admission,
+        outcome: Outcome,
+        seconds: float,
+        withheld: int | None,
+        reason: str | None,
+    ) -> None:
         question = admission.message.question
         label = tool_label(self._guard.policy(), self._guard.server, question)
         self._telemetry.operated(question, label, outcome, seconds)
@@ -113,6 +134,7 @@ class GuardMiddleware(ServerMiddleware[Any]):
                 seconds=seconds,
                 question=question,
                 assertion=admission.assertion,
+                reason=reason,
                 withheld=withheld,
             )
         )
@@ -127,6 +149,11 @@ def _same(admission: Admission, ctx: ServerRequestContext[Any, Any]) -> bool:
 
 def _is_tool_error(result: HandlerResult) -> bool:
     return isinstance(result, dict) and result.get("isError") is True
+
+
+def _asks(result: HandlerResult) -> bool:
+    """Whether the caller is asked something and comes back: the call isn't done yet."""
+    return isinstance(result, dict) and result.get("resultType") == "input_required"
 
 
 def _error(refusal: Refusal) -> MCPError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.mcpserver import MCPServer
+from mcp.server.request_state import RequestStateBoundary
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,6 +18,9 @@ from identity.assertion import AssertionVerifier
 from identity.errors import KeyFileError
 from mcpguard import agreement
 from mcpguard.authorize import HasFunction
+from mcpguard.confirmation_page import ConfirmationPage
+from mcpguard.confirmation_records import Records
+from mcpguard.confirmation_setup import ConfirmationOptions, build, read_secrets, state_security
 from mcpguard.front import Front
 from mcpguard.guard import Guard
 from mcpguard.listener import Listener, StartError, serve_forever
@@ -28,6 +32,7 @@ from pdp.model import Snapshot
 from pdp.store import PolicyStore
 
 PATH = "/mcp"
+_ALONE = ConfirmationOptions()
 
 # The SDK doesn't look at Host and Origin: behind Envoy they are the public ones, which a server doesn't know.
 # What that look is for, a web page that makes a browser on this host call a server here (DNS rebinding,
@@ -42,6 +47,7 @@ class _Service:
 
     front: Front
     sources: Sources
+    records: Records
     on_policy: Callable[[Snapshot], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +59,7 @@ class _Service:
             await self.front(scope, receive, send)
         finally:
             self.sources.close()
+            self.records.close()
 
 
 def app(
@@ -63,6 +70,7 @@ def app(
     reviewers: Path,
     identity_keys: Path,
     strict: bool = False,
+    confirmations: ConfirmationOptions = _ALONE,
     clock: Callable[[], float] = time.time,
 ) -> ASGIApp:
     """Build the guarded ASGI application of one server; its lifespan must run.
@@ -71,7 +79,8 @@ def app(
     and every tool of the server must agree with it.
 
     Raises:
-        StartError: the identity keys can't be read, or `strict` has something to say.
+        StartError: the identity keys can't be read, confirmations can't be recorded as told, or `strict`
+            has something to say.
 
     """
     try:
@@ -91,17 +100,26 @@ def app(
     if snapshot is not None:
         on_policy(snapshot)
     guard = Guard(server, sources.policy, tools.get_tool)
+    secrets = read_secrets(confirmations)
+    asking = build(confirmations, secrets, guard, tools.get_tool, registry=telemetry.registry, clock=clock)
+    boundary = RequestStateBoundary(state_security(secrets, server), default_audience=server)
     mcp.middleware[:] = [
-        GuardMiddleware(guard, telemetry, clock),
-        *(other for other in mcp.middleware if not isinstance(other, GuardMiddleware)),
+        GuardMiddleware(guard, asking, telemetry, clock),
+        *(
+            boundary if isinstance(other, RequestStateBoundary) else other
+            for other in mcp.middleware
+            if not isinstance(other, GuardMiddleware)
+        ),
     ]
     inner = AuthContextMiddleware(
         mcp.streamable_http_app(
             streamable_http_path=PATH, transport_security=_TRANSPORT, max_request_body_size=MAX_BODY
         )
     )
-    front = Front(inner, PATH, guard, AssertionVerifier(sources.keys, server), telemetry, clock)
-    return _Service(front, sources, on_policy)
+    records = asking.ledger.records
+    page = ConfirmationPage(server, records, clock)
+    front = Front(inner, PATH, guard, AssertionVerifier(sources.keys, server), telemetry, clock, page)
+    return _Service(front, sources, records, on_policy)
 
 
 def serve(
@@ -113,6 +131,7 @@ def serve(
     identity_keys: Path,
     listen: str,
     strict: bool = False,
+    confirmations: ConfirmationOptions = _ALONE,
     tls_certificate: Path | None = None,
     tls_key: Path | None = None,
     client_ca: Path | None = None,
@@ -134,6 +153,7 @@ def serve(
         reviewers=reviewers,
         identity_keys=identity_keys,
         strict=strict,
+        confirmations=confirmations,
     )
     serve_forever(guarded, listener, component=server)
 

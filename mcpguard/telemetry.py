@@ -14,7 +14,7 @@ from mcpguard.message import Question
 from pdp.methods import CLASSES
 from pdp.model import Snapshot
 
-Outcome: TypeAlias = Literal["ok", "tool_error", "error", "denied", "unavailable", "malformed"]
+Outcome: TypeAlias = Literal["ok", "asked", "tool_error", "error", "denied", "unavailable", "malformed"]
 
 _log = logging.getLogger("mcpguard.calls")
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -103,7 +103,7 @@ class Telemetry:
             fields["detail"] = entry.detail
         if entry.withheld is not None:
             fields["withheld"] = entry.withheld
-        level = logging.INFO if entry.outcome in ("ok", "tool_error") else logging.WARNING
+        level = logging.INFO if entry.outcome in ("ok", "asked", "tool_error") else logging.WARNING
         _log.log(level, "%s", entry.outcome, extra={FIELDS: fields})
 
 

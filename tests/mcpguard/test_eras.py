@@ -44,7 +44,6 @@ def test_a_tool_runs_for_whom_it_is_for(server: Running, toy: Toy, era: str) -> 
         ("quiet_tool", "tool_group_required"),
         ("other_tool", "tool_policy_mismatch"),
         ("unnamed_tool", "tool_unknown"),
-        ("confirm_tool", "confirmation_required"),
         ("no_such_tool", "tool_unknown"),
     ],
 )
