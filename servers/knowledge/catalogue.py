@@ -134,7 +134,7 @@ class Catalogue:
         return None if row is None else Document(*row)
 
     def citations(self, hits: Sequence[Hit], scopes: Collection[str]) -> list[Citation]:
-        """Return the passages of hits, in their order, but for those that these scopes don't have any more."""
+        """Return the passages of hits, in their order, but for those that left these scopes."""
         marks = ",".join("?" * len(scopes))
         found: list[Citation] = []
         with self.database.reading() as connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from lxml import etree
 
@@ -123,7 +124,7 @@ def _hidden(attributes: Mapping[str, str]) -> bool:
 def read(text: str) -> tuple[str | None, list[Section]]:
     """Return the title and the sections as plain text."""
     reader = _Reader()
-    parser = etree.HTMLParser(target=reader, no_network=True, recover=True)
+    parser = etree.HTMLParser(target=cast("etree.ParserTarget", reader), no_network=True, recover=True)
     try:
         parser.feed(text)
         parser.close()

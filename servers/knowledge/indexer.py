@@ -62,6 +62,8 @@ class Indexer:
         self._refused: dict[str, tuple[Stamp, str, str]] = {}
         self._reported: dict[str, str] = {}
         self._begun = False
+        self.stopping = threading.Event()
+        """Set from another thread, it ends a scan after the batch that runs; the next goes on from there."""
 
     def scan(self) -> Scan:
         """Look at the folder once.
@@ -90,6 +92,8 @@ class Indexer:
         fresh = (found for path, found in here.items() if not _same(known.get(path), found))
         result.unchanged = sum(_same(known.get(path), found) for path, found in here.items())
         for group in _batches(fresh):
+            if self.stopping.is_set():
+                break
             self._read(group, known, result)
         self._report(result, set(closed))
         return result
@@ -171,7 +175,7 @@ class Watch:
     def __init__(self, indexer: Indexer, seconds: float) -> None:
         self._indexer = indexer
         self._seconds = seconds
-        self._stop = threading.Event()
+        self._stop = indexer.stopping
         self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
 
     def start(self) -> None:
@@ -179,7 +183,7 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the scan that runs."""
+        """Stop, after the batch that is being indexed."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
