@@ -62,9 +62,8 @@ def _reviewed(bench: Bench, policies: Path, reviewers: Path) -> Iterator[Result]
             f"{proposal} has no rule with {_RULE!r}, which the tour edits", "delete that policy folder"
         )
     before = PolicyStore(policies, reviewers).load().digest
-    wait_until(
-        lambda: policy_digest(_metrics(bench)) == before, IN_FORCE_SECONDS
-    )  # the lock, at ext_authz too
+    # The lock has reached the server already; the edge may see it a moment later.
+    wait_until(lambda: policy_digest(_metrics(bench)) == before, IN_FORCE_SECONDS)
     proposal.write_text(text.replace(_RULE, _WIDER), "utf-8")
     unchanged = repeat_for(PROMISED_SECONDS, lambda: bench.run(row))
     same = policy_digest(_metrics(bench)) == before

@@ -26,7 +26,7 @@ from gatehouse.state import State
 from gatehouse.tokens import mint
 from tests.support.envoy import eventually
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.xdist_group("stack")]
 
 ROOT = Path(__file__).parents[2]
 GATEHOUSE = (sys.executable, "-m", "gatehouse")
