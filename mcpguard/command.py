@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from mcp.server.mcpserver import MCPServer
 
-from mcpguard import confirmation_setup, logs
+from mcpguard import logs
+from mcpguard.confirmation_setup import ConfirmationOptions
 from mcpguard.listener import StartError
 from mcpguard.serving import serve
 
@@ -42,8 +43,29 @@ def arguments(server: str) -> argparse.ArgumentParser:
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     add("--client-ca", type=Path, metavar="FILE", help="accept only clients with a certificate of this CA")
     add("--strict", action="store_true", help="refuse to start where code and policy name different tools")
-    confirmation_setup.add_arguments(parser)
+    _add_confirmations(parser)
     return parser
+
+
+def _add_confirmations(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("confirmations").add_argument
+    add(
+        "--confirmations",
+        metavar="FILE",
+        help="what was asked and answered: a SQLite file that replicas on one host share, or postgresql://… "
+        "(default: kept in this process)",
+    )
+    add(
+        "--confirmation-keys",
+        type=Path,
+        metavar="FILE",
+        help="secrets that the replicas share, a line each; the first seals (default: a key of this process)",
+    )
+    add(
+        "--confirmation-page",
+        metavar="URL",
+        help="https address with {server} and {id}, where clients without forms send their user",
+    )
 
 
 def run(
@@ -65,7 +87,9 @@ def run(
             identity_keys=options.identity_keys,
             listen=options.listen,
             strict=options.strict,
-            confirmations=confirmation_setup.from_arguments(options),
+            confirmations=ConfirmationOptions(
+                options.confirmations, options.confirmation_keys, options.confirmation_page
+            ),
             tls_certificate=options.tls_certificate,
             tls_key=options.tls_key,
             client_ca=options.client_ca,

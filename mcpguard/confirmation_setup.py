@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,33 +35,6 @@ class ConfirmationOptions:
     """Secrets that the replicas share, a line each."""
     page: str | None = None
     """Address of a confirmation page, for clients that know URL mode only: `https://…/{server}/{id}`."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that `from_arguments` reads."""
-    add = parser.add_argument_group("confirmations").add_argument
-    add(
-        "--confirmations",
-        metavar="FILE",
-        help="what was asked and answered: a SQLite file that replicas on one host share, or postgresql://… "
-        "(default: kept in this process)",
-    )
-    add(
-        "--confirmation-keys",
-        type=Path,
-        metavar="FILE",
-        help="secrets that the replicas share, a line each; the first seals (default: a key of this process)",
-    )
-    add(
-        "--confirmation-page",
-        metavar="URL",
-        help="https address with {server} and {id}, where clients without forms send their user",
-    )
-
-
-def from_arguments(parsed: argparse.Namespace) -> ConfirmationOptions:
-    """Read what the command line said."""
-    return ConfirmationOptions(parsed.confirmations, parsed.confirmation_keys, parsed.confirmation_page)
 
 
 def read_secrets(options: ConfirmationOptions) -> tuple[bytes, ...]:
