@@ -51,5 +51,6 @@ def _show_everywhere(stack: Stack) -> str:
     named = [(name, token) for name in ("user-agent", "cookie", "x-api-key", "referer", "origin")]
     stack.users.exchange(request("GET", "/", host, named))
     stack.post(mcp.call("search"), headers=[("authorization", token)])
-    stack.post(mcp.call("search"), token=stack.forge.token(), headers=[("mcp-session-id", token)])
+    last = stack.post(mcp.call("search"), token=stack.forge.token(), headers=[("mcp-session-id", token)])
+    stack.decision(last.error["data"]["decision_id"])
     return token

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from extauthz.log import DecisionLog, line
+from extauthz.log import DecisionLog, encode, line
+from extauthz.request import Call
 from extauthz.trail import Trail
 from pdp import reasons
 from pdp.model import Allow, Decision, Deny, Unavailable
@@ -51,6 +52,15 @@ def test_every_field_is_documented_and_no_other() -> None:
     )
     described = [(name, field["description"]) for name, field in SCHEMA["properties"].items()]
     assert [(name, text) for name, text in documented if not name.startswith("gatehouse_")] == described
+
+
+def test_a_token_in_a_name_is_not_one_in_the_log() -> None:
+    shown = token()
+    denied = Deny(reasons.RESOURCE_NOT_ALLOWED, nearest_miss=f"a.yaml:3 does not grant 'x://y?t={shown}'")
+    call = Call("users", "presto", "resources/read", f"x://y?t={shown}&u=1", None, None, False)
+    written = encode(Trail("0" * 32, NOW, call=call, decision=denied))
+    assert not any(part.encode() in written for part in shown.split("."))
+    assert json.loads(written)["resource"] == "x://y?t=(token)&u=1"
 
 
 def test_every_line_has_every_field_and_no_other() -> None:
