@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -143,8 +143,11 @@ class Engine(Protocol):
     def upstream(self, dag_id: str, run_id: str) -> Mapping[str, frozenset[str]]:
         """Return, for each task, those that it directly depends on; empty where nobody knows any more."""
 
-    def log(self, attempt: Attempt) -> Iterator[LogLine]:
-        """Yield the lines of one attempt's log. Close it if you don't read to its end."""
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Sequence[TaskInstance]:
+        """Return a task's attempts so far, the first one first, each with its own state and times."""
+
+    def log(self, attempt: Attempt) -> Generator[LogLine, None, None]:
+        """Yield the lines of one attempt's log. Close it, or read it to its end."""
 
     def import_errors(self, limit: int, offset: int) -> Page[ImportFailure]:
         """Return the files that can't be read as DAGs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from servers.airflow.embedded.store import RunRow, Store, TaskRow
 from servers.airflow.engine import (
     FAILED,
     NO_STATUS,
+    UNMAPPED,
     UPSTREAM_FAILED,
     Attempt,
     Dag,
@@ -94,7 +95,17 @@ class EmbeddedEngine:
         """Return what each task directly depends on, as it was when the run began."""
         return parse(self._row(dag_id, run_id).document, None).upstream()
 
-    def log(self, attempt: Attempt) -> Iterator[LogLine]:
+    def tries(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Sequence[TaskInstance]:
+        """Return a task's attempts so far."""
+        if map_index != UNMAPPED or task_id not in self._store.tasks(
+            dag_id, self._row(dag_id, run_id).run_id
+        ):
+            raise EngineError(
+                f"There is no task {task_id!r} in this run. diagnose_dag_run says which failed."
+            )
+        return [_instance(row) for row in self._store.attempts(dag_id, run_id, task_id)]
+
+    def log(self, attempt: Attempt) -> Generator[LogLine, None, None]:
         """Yield the lines of one attempt's log; a gap says how much was dropped in it."""
         key = self._store.attempt(attempt.dag_id, attempt.run_id, attempt.task_id, attempt.try_number)
         if key is None:
@@ -104,7 +115,7 @@ class EmbeddedEngine:
             )
         return self._lines(key)
 
-    def _lines(self, key: int) -> Iterator[LogLine]:
+    def _lines(self, key: int) -> Generator[LogLine, None, None]:
         last = 0
         while rows := self._store.lines(key, last, _BATCH):
             for row in rows:

@@ -197,11 +197,12 @@ class Runner:
         return step
 
     def _begin(self, run: RunRow, task: TaskSpec, row: TaskRow, now: float) -> None:
-        token, number = secrets.token_hex(16), row.try_number + 1
+        token = secrets.token_hex(16)
+        number = row.try_number + 1
         row = replace(row, state=plan.RUNNING, try_number=number, started=now, ended=None, due=None)
         with self._store.transaction():
             self._store.set_task(run, row)
-            key = self._store.add_attempt(run, task.task_id, number, token)
+            key = self._store.add_attempt(run, row, token)
         work = Work(run, task, row, key, token)
         self._active[token] = None
         threading.Thread(target=self._attempt, args=(work,), name=f"attempt-{key}", daemon=True).start()
@@ -224,8 +225,9 @@ class Runner:
     def _finish(self, work: Work, *, ok: bool) -> None:
         with self._changed:
             del self._active[work.token]
-            now, row = self._clock(), work.row
-            after = plan.TaskState(plan.SUCCESS if ok else FAILED, row.try_number, row.max_tries)
+            now, row, state = self._clock(), work.row, plan.SUCCESS if ok else FAILED
+            self._store.end_attempt(work.key, state, now)
+            after = plan.TaskState(state, row.try_number, row.max_tries)
             if not ok and not self._closing:
                 after = plan.after_failure(after, now, work.task.retry_delay)
             self._store.set_task(work.run, replace(row, state=after.state, ended=now, due=after.due))

@@ -36,6 +36,9 @@ create table if not exists attempts (
   run_id text not null,
   task_id text not null,
   try_number integer not null,
+  state text not null,
+  started real not null,
+  ended real,
   token text not null,  -- stands in the process's environment, by which it is known again
   pid integer,
   unique (dag_id, run_id, task_id, try_number),

@@ -190,35 +190,45 @@ class Store:
             (run.dag_id, run.run_id, *astuple(task)),
         )
 
-    def add_attempt(self, run: RunRow, task_id: str, try_number: int, token: str) -> int:
-        """Add an attempt; returns its key."""
+    def add_attempt(self, run: RunRow, task: TaskRow, token: str) -> int:
+        """Add an attempt that begins; returns its key."""
         with self._lock:
             cursor = self._db.execute(
-                "insert into attempts (dag_id, run_id, task_id, try_number, token) values (?,?,?,?,?)",
-                (run.dag_id, run.run_id, task_id, try_number, token),
+                "insert into attempts (dag_id, run_id, task_id, try_number, state, started, token) "
+                "values (?,?,?,?,?,?,?)",
+                (run.dag_id, run.run_id, task.task_id, task.try_number, task.state, task.started, token),
             )
             return int(cursor.lastrowid or 0)
+
+    def end_attempt(self, attempt: int, state: str, now: float) -> None:
+        """Note how an attempt ended."""
+        self._do("update attempts set state = ?, ended = ? where attempt = ?", (state, now, attempt))
+
+    def attempts(self, dag_id: str, run_id: str, task_id: str) -> list[TaskRow]:
+        """Return a task's attempts, the first one first, as if each were the task."""
+        rows = self._all(
+            "select task_id, a.state, a.try_number, t.max_tries, a.started, a.ended, null "
+            "from attempts a join tasks t using (dag_id, run_id, task_id) "
+            "where dag_id = ? and run_id = ? and task_id = ? order by a.try_number",
+            (dag_id, run_id, task_id),
+        )
+        return [TaskRow(*row) for row in rows]  # type: ignore[arg-type]
 
     def set_pid(self, attempt: int, pid: int | None) -> None:
         """Note which process an attempt is, or that there is none any more."""
         self._do("update attempts set pid = ? where attempt = ?", (pid, attempt))
 
     def left_running(self) -> list[tuple[int, int | None, str]]:
-        """Return attempts (key, process, token) whose tasks are said to be running."""
-        rows = self._all(
-            "select attempt, pid, token from attempts join tasks using (dag_id, run_id, task_id, try_number) "
-            "where state = ?",
-            (RUNNING,),
-        )
+        """Return attempts (key, process, token) that are said to be running."""
+        rows = self._all("select attempt, pid, token from attempts where state = ?", (RUNNING,))
         return [(int(str(a)), int(str(p)) if p is not None else None, str(t)) for a, p, t in rows]
 
     def fail_left_running(self, now: float) -> int:
         """Mark what a killed process left running as failed, its runs too; returns how many runs."""
         with self.transaction():
-            self._do(
-                "update tasks set state = ?, ended = ?, due = null where state = ?", (FAILED, now, RUNNING)
-            )
-            return self._do("update runs set state = 'failed', ended = ? where state = 'running'", (now,))
+            for table in ("tasks", "attempts"):
+                self._do(f"update {table} set state = ?, ended = ? where state = ?", (FAILED, now, RUNNING))  # noqa: S608
+            return self._do("update runs set state = ?, ended = ? where state = ?", (FAILED, now, RUNNING))
 
     def attempt(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> int | None:
         """Return the key of one attempt."""
