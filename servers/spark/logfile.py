@@ -23,6 +23,7 @@ MAX_LINE = 32 * 1024 * 1024
 """Bytes of one event. A plan of a query over thousands of columns reaches a few of these megabytes."""
 
 _CHUNK = 256 * 1024
+_PIECE = 4 * 1024
 _MAX_WINDOW = 128 * 1024 * 1024
 _ZSTD = (".zstd", ".zst")
 _OTHER_CODECS = (".lz4", ".lzf", ".snappy", ".gz")
@@ -150,9 +151,11 @@ def _chunks(source: BinaryIO, spoilt: list[str]) -> Iterator[bytes]:
             yield chunk
         return
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-    with closing(decompressor.stream_reader(source, read_across_frames=True)) as reader:
+    reading = decompressor.stream_reader(source, read_size=_PIECE, read_across_frames=True)
+    with closing(reading) as reader:
         try:
-            while chunk := reader.read(_CHUNK):
+            # read1: a damaged piece takes away only what was decompressed along with it.
+            while chunk := reader.read1(_CHUNK):
                 yield chunk
         except zstandard.ZstdError:
             spoilt.append("The log's compression is damaged; what comes after the damage was not read.")

@@ -104,7 +104,7 @@ class Replay:
         except (ValueError, RecursionError):
             event = {}
         name = text(event, "Event")
-        self._torn = not name
+        self._torn = not name and line.startswith(b"{")
         if not name:
             self._unreadable += 1
             return
