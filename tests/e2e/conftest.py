@@ -17,7 +17,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def _breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    yield from _running(Stack(tmp_path_factory.mktemp("breakable"), presto=False))
+    yield from _running(Stack(tmp_path_factory.mktemp("breakable"), presto=False, absent=("scratchpad",)))
 
 
 @pytest.fixture
@@ -32,5 +32,6 @@ def _running(stack: Stack) -> Iterator[Stack]:
         stack.start()
         stack.wait_serving()
         yield stack
+        assert not stack.died, f"{stack.died} ended by themselves; see {stack.state.logs}"
     finally:
         stack.close()

@@ -14,12 +14,12 @@ from extauthz.wire.ext_authz_pb2 import CheckResponse
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
 
-class _Answer(grpc.GenericRpcHandler):
+class _Answer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def __init__(self, response: CheckResponse) -> None:
         self._raw = response.SerializeToString()
         self.asked = threading.Event()
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         if details.method != METHOD:
             return None
         return grpc.unary_unary_rpc_method_handler(self._answer)

@@ -6,18 +6,17 @@ It is composed by what `gatehouse up` is composed of, with two differences: the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -47,14 +46,18 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
 class Stack:
     """One stack in one folder. Nothing runs before `start`."""
 
-    def __init__(self, root: Path, *, presto: bool) -> None:
+    def __init__(self, root: Path, *, presto: bool, absent: tuple[str, ...] = ()) -> None:
+        """`presto`: the real server stands behind the counting hop; `absent`: nobody answers for these."""
         self.state = State(root)
         self.state.prepare()
         self.upstream = Upstream()
         self.keys = KeyServer()
         self._children: dict[str, Child] = {}
-        self._died: list[str] = []
-        self.plan = up.prepare(up.Options(self.state, deployment=self._deployment(root), servers=False))
+        self.died: list[str] = []
+        """Processes that ended without a test having ended them."""
+        self.plan = up.prepare(
+            up.Options(self.state, deployment=self._deployment(root, absent), servers=False)
+        )
         self.forge = Forge(self.state, issuer_named(self.state, None))
         self.keys.publish(self.forge.key.public())
         self._commands = {command.name: command for command in (*self.plan.services, self.plan.envoy)}
@@ -64,9 +67,11 @@ class Stack:
         assert self.plan.deployment.mesh is not None
         self.mesh_port = self.plan.deployment.mesh.address.port
 
-    def _deployment(self, root: Path) -> Path:
+    def _deployment(self, root: Path, absent: tuple[str, ...]) -> Path:
         endpoints = {name: {"address": self.upstream.address, "path": f"/{name}/mcp"} for name in SERVERS}
         endpoints["presto"]["path"] = "/mcp"
+        for name in absent:
+            endpoints[name]["address"] = "127.0.0.1:1"
         document = {
             "apiVersion": "gatehouse/v1",
             "kind": "Deployment",
@@ -102,15 +107,16 @@ class Stack:
         wanted = names or tuple(self._commands)
         for name in wanted:
             if name != "envoy":
-                self._children[name] = Child(
-                    self._commands[name], lambda exited: self._died.append(exited.name)
-                )
+                self._children[name] = self._child(name)
         deadline = time.monotonic() + 60
         for name in wanted:
             if name != "envoy":
                 self._children[name].ready(deadline)
         if "envoy" in wanted:
-            self._children["envoy"] = Child(self._commands["envoy"], lambda e: self._died.append(e.name))
+            self._children["envoy"] = self._child("envoy")
+
+    def _child(self, name: str) -> Child:
+        return Child(self._commands[name], lambda exited: self.died.append(exited.name))
 
     def wait_serving(self) -> None:
         """Until Envoy listens and ext_authz has policy and keys."""
@@ -129,6 +135,8 @@ class Stack:
         child = self._children.pop(name)
         os.kill(child.pid, signal.SIGKILL)
         child.stop()
+        with contextlib.suppress(ValueError):  # it may have been stopped before its death was noticed
+            self.died.remove(name)
 
     def restart(self, name: str) -> None:
         self.kill(name)
@@ -272,15 +280,3 @@ def replace_file(path: Path, content: bytes | str) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     temporary.replace(path)
-
-
-def host_of(url: str) -> str:
-    return urlsplit(url).netloc
-
-
-def no_client_tls() -> ssl.SSLContext:
-    """TLS that trusts anybody: for what must fail before trust matters."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

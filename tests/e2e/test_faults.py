@@ -14,7 +14,7 @@ from extauthz.wire.ext_authz_pb2 import CheckResponse, HeaderValueOption
 from gatehouse import observe, ports
 from pdp import headers
 from tests.e2e import mcp
-from tests.e2e.forge import REPORT_BOT
+from tests.e2e.forge import NOTEBOOK, REPORT_BOT
 from tests.e2e.gullible import answering
 from tests.e2e.policy import edited, log_since
 from tests.e2e.stack import Stack, eventually, replace_file
@@ -279,3 +279,13 @@ def edited_cold(stack: Stack) -> Iterator[Callable[[str], None]]:
     finally:
         replace_file(path, good)
         eventually(lambda: _serves_anyhow(stack), "the stack serves again", 30)
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so(breakable: Stack) -> None:
+    """The call was allowed and there is nobody to take it: our body again, and no other server is tried."""
+    token = breakable.forge.token("dino", client="notebook")
+    mark = breakable.upstream.mark()
+    message, door = mcp.call("read_note"), breakable.mesh(NOTEBOOK)
+    answer = breakable.post(message, server="scratchpad", token=token, door=door)
+    assert (answer.status, answer.reason) == (503, "server_unavailable")
+    assert breakable.upstream.since(mark) == []

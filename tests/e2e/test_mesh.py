@@ -8,6 +8,7 @@ import time
 import pytest
 
 from gatehouse.devca import Pair
+from identity.principal import JsonValue
 from tests.e2e import mcp
 from tests.e2e.forge import AI_CHAT, CHAT_BOT, CHAT_CLIENT, NOTEBOOK, REPORT_BOT
 from tests.e2e.stack import Stack
@@ -205,14 +206,22 @@ def test_a_jwt_svid_of_another_trust_domain_is_not_trusted(gateway: Stack) -> No
 
 
 def test_a_key_of_another_domain_signs_for_its_own_alone(gateway: Stack) -> None:
-    claims = {"sub": REPORT_BOT, "aud": [gateway.resource("knowledge")], "exp": int(time.time()) + 300}
+    claims: dict[str, JsonValue] = {
+        "sub": REPORT_BOT,
+        "aud": [gateway.resource("knowledge")],
+        "exp": int(time.time()) + 300,
+    }
     token = gateway.forge.jwt_svid_of(claims, "evil.example")
     assert _svid_refused(gateway, token) == "svid_untrusted"
 
 
 def test_a_user_issuers_key_signs_no_svid(gateway: Stack) -> None:
-    claims = {"sub": REPORT_BOT, "aud": [gateway.resource("knowledge")], "exp": int(time.time()) + 300}
-    header = {"alg": "RS256", "kid": gateway.forge.key.kid, "typ": "JWT"}
+    claims: dict[str, JsonValue] = {
+        "sub": REPORT_BOT,
+        "aud": [gateway.resource("knowledge")],
+        "exp": int(time.time()) + 300,
+    }
+    header: dict[str, JsonValue] = {"alg": "RS256", "kid": gateway.forge.key.kid, "typ": "JWT"}
     token = gateway.forge.raw(header, claims, gateway.forge.rs256())
     assert _svid_refused(gateway, token) == "svid_untrusted"
 
