@@ -28,7 +28,7 @@ from identity.principal import JsonValue
 from mcpguard import confirmation_question as question
 from mcpguard.admission import Admission
 from mcpguard.confirmation_asking import Answer, ask_in_session, input_required, wire_answer
-from mcpguard.confirmation_ledger import LIFETIME, Asked, Case, Context, Ledger, NotConfirmed
+from mcpguard.confirmation_ledger import Asked, Case, Context, Ledger, NotConfirmed
 from mcpguard.confirmation_records import Step
 from mcpguard.confirmation_state import Binding, DigestError, State, StateCodec, StateError, arguments_digest
 from mcpguard.guard import CALL, Guard
@@ -117,7 +117,7 @@ class Confirmations:
             return text
         record = await self.ledger.add(case, asked, text)
         self.ledger.note(case, "asked", record.id)
-        with anyio.move_on_after(LIFETIME) as waiting:
+        with anyio.move_on_after(self.ledger.lifetime) as waiting:
             answer = await ask_in_session(case.ctx, text, self._url(asked, record.id), record.id)
             if answer is Answer.ACCEPTED and asked == "url":
                 await self._await_page(case, record.id)

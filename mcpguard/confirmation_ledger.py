@@ -89,6 +89,7 @@ class Ledger:
     records: Records
     outcomes: Counter
     clock: Callable[[], float]
+    lifetime: float = LIFETIME
 
     async def add(self, case: Case, asked: Asked, message: str = "") -> Record:
         """Record a question before it is asked.
@@ -100,7 +101,7 @@ class Ledger:
         now, bound = self.clock(), case.binding
         person = person_of(bound.issuer, bound.subject)
         kept = message if asked == "url" else ""
-        record = Record(new_id(), person, bound.server, bound.tool, kept, now + LIFETIME)
+        record = Record(new_id(), person, bound.server, bound.tool, kept, now + self.lifetime)
         try:
             await anyio.to_thread.run_sync(self.records.add, record, now)
         except TooManyOpen:

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from identity.errors import KeyFileError
 from mcpguard.confirmation import Confirmations
-from mcpguard.confirmation_ledger import Ledger, counter
+from mcpguard.confirmation_ledger import LIFETIME, Ledger, counter
 from mcpguard.confirmation_records import Records, RecordsUnavailable, SqliteRecords
 from mcpguard.confirmation_state import StateCodec, derived, new_keys, read_keys
 from mcpguard.guard import Guard
@@ -35,6 +35,8 @@ class ConfirmationOptions:
     """Secrets that the replicas share, a line each."""
     page: str | None = None
     """Address of a confirmation page, for clients that know URL mode only: `https://…/{server}/{id}`."""
+    lifetime: float = LIFETIME
+    """Seconds from question to answer."""
 
 
 def read_secrets(options: ConfirmationOptions) -> tuple[bytes, ...]:
@@ -78,7 +80,7 @@ def build(
         records = _records(options.records)
     except RecordsUnavailable as error:
         raise StartError(f"confirmations: {error}") from None
-    ledger = Ledger(records, counter(registry), clock)
+    ledger = Ledger(records, counter(registry), clock, options.lifetime)
     return Confirmations(guard, offered, ledger, StateCodec(secrets), page)
 
 
