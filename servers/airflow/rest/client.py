@@ -228,7 +228,7 @@ def _chunks(response: httpx.Response) -> Generator[bytes, None, None]:
 
 
 def _lines(response: httpx.Response) -> Generator[str, None, None]:
-    """Split at newlines only: JSON may hold other characters that `str.splitlines` takes for ends of lines."""
+    """Split at newlines only: JSON may hold other characters that `str.splitlines` splits at."""
     size, rest = 0, bytearray()
     for chunk in _chunks(response):
         size += len(chunk)
