@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test test-compose bench lint types proto golden docs lock clean
+.PHONY: help venv demo test test-compose test-spark bench lint types proto golden docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ test: lint types ## lint, types, and every test that needs no container engine
 
 test-compose: $(READY) ## build, start and call docker-compose.yml; skips where no engine answers
 	$(BIN)/pytest -m compose tests/compose
+
+test-spark: $(READY) ## a real Spark (.venv/spark, 500 MB; needs Java): both engines of the Spark server must agree
+	test -x .venv/spark/bin/pip || $(PYTHON) -m venv .venv/spark
+	.venv/spark/bin/pip install --quiet --disable-pip-version-check 'pyspark==4.3.*'
+	SPARK_HOME=$$(.venv/spark/bin/python -c 'import pyspark; print(*pyspark.__path__)') \
+	  SPARK_PYTHON=$(CURDIR)/.venv/spark/bin/python $(BIN)/pytest -m spark tests/servers/spark
 
 bench: $(READY) ## measure, print a table, write bench/results.json
 	$(BIN)/python -m bench

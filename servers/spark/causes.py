@@ -15,7 +15,7 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
 from mcpguard import authorize_tool
-from mcpguard.admission import admitted
+from mcpguard.caller import caller
 from servers.spark import shaping
 from servers.spark.answer import result, told
 from servers.spark.records import NewRecord, Record, Records, words
@@ -89,8 +89,16 @@ def add_causes(mcp: MCPServer[dict[str, Any]], causes: Causes) -> None:
         }
         return result(answer)
 
+    async def preview(fingerprint: str) -> str:
+        with told():
+            known = await causes.search(fingerprint, KNOWN_EACH)
+        if not known:
+            return "It is the first root cause recorded for this trouble."
+        said = "; ".join(f"{record.title} ({record.author}, {record.recorded[:10]})" for record in known)
+        return f"Recorded for this trouble before: {said}."
+
     @mcp.tool(title="Record a root cause", annotations=_WRITES)
-    @authorize_tool(policy="engineers-only")
+    @authorize_tool(policy="engineers-only", preview=preview)
     async def record_root_cause(
         ctx: Context[dict[str, Any], Any],
         *,
@@ -111,14 +119,8 @@ def add_causes(mcp: MCPServer[dict[str, Any]], causes: Causes) -> None:
 
         Record only what a person has confirmed: it is shown to others as the known cause.
         """
-        record = NewRecord(fingerprint, title, cause, fix, application, _author(ctx))
+        user = caller(ctx).user
+        record = NewRecord(fingerprint, title, cause, fix, application, user.key if user is not None else "")
         with told():
             added = await causes.add(record)
         return result(shaping.root_cause(added))
-
-
-def _author(ctx: Context[dict[str, Any], Any]) -> str:
-    """Return who calls, as the guard verified it; nobody where there is no guard."""
-    admission = admitted(ctx.request_context.request)
-    user = admission.assertion.user if admission is not None else None
-    return user.key if user is not None else ""

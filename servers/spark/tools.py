@@ -66,7 +66,7 @@ def _add_overview(mcp: MCPServer[dict[str, Any]], reader: Reader) -> None:
     @mcp.tool(title="List applications", annotations=_READ_ONLY)
     @authorize_tool()
     async def list_applications(
-        name: Annotated[
+        name_contains: Annotated[
             str,
             Field(description="Only those whose name or id holds this; case doesn't matter", max_length=200),
         ] = "",
@@ -74,13 +74,13 @@ def _add_overview(mcp: MCPServer[dict[str, Any]], reader: Reader) -> None:
     ) -> Annotated[CallToolResult, ApplicationList]:
         """List Spark applications that ran or run, the newest first."""
         with told():
-            listing = await reader.applications(name, limit + 1)
+            listing = await reader.applications(name_contains, limit + 1)
         truncated = len(listing.applications) > limit
         answer: ApplicationList = {
             "applications": [shaping.application(a) for a in listing.applications[:limit]],
             "notes": list(listing.notes),
             "truncated": truncated,
-            "more": "Raise `limit`, or give a `name` to look for." if truncated else "",
+            "more": "Raise `limit`, or give `name_contains`." if truncated else "",
         }
         return result(answer)
 
