@@ -13,8 +13,26 @@ run(mcp, server="presto")
 """
 
 from mcpguard.authorize import authorize_tool
+from mcpguard.backends import backend
+from mcpguard.caller import caller
 from mcpguard.command import arguments, run
+from mcpguard.limits import Limits, limits
 from mcpguard.listener import StartError
 from mcpguard.serving import app, serve
+from mcpguard.settings import Settings
+from mcpguard.tracing import trace_headers
 
-__all__ = ["StartError", "app", "arguments", "authorize_tool", "run", "serve"]
+__all__ = [
+    "Limits",
+    "Settings",
+    "StartError",
+    "app",
+    "arguments",
+    "authorize_tool",
+    "backend",
+    "caller",
+    "limits",
+    "run",
+    "serve",
+    "trace_headers",
+]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +14,14 @@ from mcp.server.mcpserver import MCPServer
 
 from mcpguard import logs
 from mcpguard.confirmation_setup import ConfirmationOptions
+from mcpguard.ingest import Ingest
+from mcpguard.limits import Limits
 from mcpguard.listener import StartError
+from mcpguard.payloads import LEVELS
 from mcpguard.serving import serve
+from mcpguard.settings import Settings
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def arguments(server: str) -> argparse.ArgumentParser:
@@ -42,8 +50,15 @@ def arguments(server: str) -> argparse.ArgumentParser:
     add("--tls-certificate", type=Path, metavar="FILE", help="certificate chain, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     add("--client-ca", type=Path, metavar="FILE", help="accept only clients with a certificate of this CA")
-    add("--strict", action="store_true", help="refuse to start where code and policy name different tools")
+    add(
+        "--strict",
+        action="store_true",
+        help="refuse to start where code and policy name different tools, or a tool is not fully described",
+    )
     _add_confirmations(parser)
+    _add_limits(parser)
+    _add_logs(parser)
+    _add_usage(parser)
     return parser
 
 
@@ -68,6 +83,130 @@ def _add_confirmations(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add, usual = (
+        parser.add_argument_group("limits (a tool's own @limits stands before them)").add_argument,
+        Limits(),
+    )
+    add(
+        "--deadline",
+        type=_positive,
+        default=usual.seconds,
+        metavar="SECONDS",
+        help="for one call of a tool (default: %(default)g)",
+    )
+    add(
+        "--calls-per-caller",
+        type=_count,
+        default=usual.per_caller,
+        metavar="N",
+        help="calls of one user or service at once (default: %(default)s)",
+    )
+    add(
+        "--calls-per-tool",
+        type=_count,
+        default=usual.at_once,
+        metavar="N",
+        help="calls of one tool at once (default: %(default)s)",
+    )
+    add(
+        "--result-bytes",
+        type=_count,
+        default=usual.result_bytes,
+        metavar="N",
+        help="of one result as JSON (default: %(default)s)",
+    )
+
+
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    add, usual = parser.add_argument_group("logs and traces").add_argument, Settings()
+    add("--log-level", choices=_LEVELS, default="info", help="(default: %(default)s)")
+    add(
+        "--log-payloads",
+        choices=LEVELS,
+        default=usual.payloads,
+        help="whose arguments and results are logged, secrets left out (default: %(default)s)",
+    )
+    add(
+        "--log-payload-size",
+        type=_count,
+        default=usual.payload_limit,
+        metavar="N",
+        help="characters of the arguments, and as many of the result (default: %(default)s)",
+    )
+    add(
+        "--redact",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="a field whose values are secret too; may be given several times",
+    )
+    add(
+        "--otlp",
+        metavar="URL",
+        help="send traces and metrics to this OpenTelemetry collector (OTLP over HTTP)",
+    )
+
+
+def _add_usage(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("usage events and inventory").add_argument
+    add("--usage-file", type=Path, metavar="FILE", help="append them here, a line of JSON each")
+    add("--usage-ingest", metavar="URL", help="post them here too: the registry's ingest address")
+    add(
+        "--usage-credential",
+        type=Path,
+        metavar="FILE",
+        help="a bearer token for it; read anew each time, so that it may be renewed",
+    )
+    add("--usage-ca", type=Path, metavar="FILE", help="CA of the registry's certificate, PEM")
+    add("--usage-certificate", type=Path, metavar="FILE", help="certificate to show it, PEM")
+    add("--usage-key", type=Path, metavar="FILE", help="that certificate's private key, PEM")
+    add(
+        "--usage-spool",
+        type=Path,
+        metavar="DIR",
+        help="where events wait that it doesn't have yet (default: in this process)",
+    )
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError("a number greater than zero")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("a whole number greater than zero")
+    return value
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Build what the options say.
+
+    Raises:
+        StartError: they don't fit together.
+
+    """
+    said = (options.usage_credential, options.usage_ca, options.usage_certificate, options.usage_key)
+    if options.usage_ingest is None and any((*said, options.usage_spool)):
+        raise StartError("--usage-credential, -ca, -certificate, -key and -spool need --usage-ingest")
+    return Settings(
+        limits=Limits(
+            options.deadline, options.calls_per_tool, options.calls_per_caller, options.result_bytes
+        ),
+        payloads=options.log_payloads,
+        payload_limit=options.log_payload_size,
+        redact=tuple(options.redact),
+        usage_file=options.usage_file,
+        ingest=Ingest(options.usage_ingest, *said) if options.usage_ingest is not None else None,
+        spool=options.usage_spool,
+        otlp=options.otlp,
+    )
+
+
 def run(
     mcp: MCPServer[Any],
     *,
@@ -77,8 +216,9 @@ def run(
 ) -> NoReturn:
     """Serve as the command line says, and exit: 0 when stopped, 1 where it can't start, 2 on wrong usage."""
     options = parsed if parsed is not None else arguments(server).parse_args(argv)
-    logs.configure()
     try:
+        settings = _settings(options)
+        logs.configure(_LEVELS[options.log_level], settings.redactor())
         serve(
             mcp,
             server=server,
@@ -90,6 +230,7 @@ def run(
             confirmations=ConfirmationOptions(
                 options.confirmations, options.confirmation_keys, options.confirmation_page
             ),
+            settings=settings,
             tls_certificate=options.tls_certificate,
             tls_key=options.tls_key,
             client_ca=options.client_ca,

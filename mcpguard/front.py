@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -22,13 +23,13 @@ from starlette.types import Message as Event
 
 from identity.assertion import Assertion, AssertionVerifier
 from identity.errors import IdentityError
-from mcpguard import confirmation_page
+from mcpguard import backends, confirmation_page
 from mcpguard.admission import Admission, admit
 from mcpguard.confirmation_page import ConfirmationPage
-from mcpguard.guard import Guard
+from mcpguard.guard import CALL, Guard
 from mcpguard.message import MAX_BODY, Malformed, Message, bodiless, parse, read_headers
 from mcpguard.refusal import Refusal, from_deny
-from mcpguard.streams import hold
+from mcpguard.streams import Streams
 from mcpguard.telemetry import Entry, Outcome, Telemetry, tool_label
 from pdp import reasons
 from pdp.headers import DECISION, IDENTITY
@@ -38,7 +39,7 @@ from pdp.reasons import Reason
 
 _log = logging.getLogger("mcpguard")
 _DECISION_ID = re.compile(r"[A-Za-z0-9]{16,64}")
-_ENDLESS = frozenset({STREAM_METHOD, "subscriptions/listen"})
+_LASTING = frozenset({STREAM_METHOD, "subscriptions/listen", CALL})
 
 
 class Refused(Exception):
@@ -74,6 +75,7 @@ class Front:
     telemetry: Telemetry
     clock: Callable[[], float]
     page: ConfirmationPage
+    streams: Streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -91,7 +93,8 @@ class Front:
             ready = self.guard.policy() is not None
             await _plain(send, 200 if ready else 503, b"ok\n" if ready else b"no policy in force\n")
         elif path == b"/metrics" and method in ("GET", "HEAD"):
-            await _answer(send, 200, CONTENT_TYPE_LATEST, generate_latest(self.telemetry.registry))
+            metrics = generate_latest(self.telemetry.registry) + generate_latest(backends.REGISTRY)
+            await _answer(send, 200, CONTENT_TYPE_LATEST, metrics)
         elif path.startswith(confirmation_page.PATH) and method in ("GET", "POST"):
             await self._confirmation(scope, receive, send, path)
         else:
@@ -108,10 +111,13 @@ class Front:
             return
         receive = _replay(body, receive)
         message, assertion = call.message, call.assertion
-        if message is not None and assertion is not None and message.question.method in _ENDLESS:
-            await hold(self.inner, scope, receive, send, lambda: self._ended(assertion, message))
-        else:
+        if message is None or assertion is None or message.question.method not in _LASTING:
             await self.inner(scope, receive, send)
+            return
+        ended = partial(self._ended, assertion, message)
+        reason = await self.streams.hold(self.inner, scope, receive, send, ended)
+        if reason is not None:  # before any of the answer was sent
+            await self._refuse(call, _refused(call, reason, request_id=message.request_id).refusal, send)
 
     async def _confirmation(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
         """Show or answer one question of URL mode to the person who was asked."""
@@ -174,12 +180,12 @@ class Front:
             raise Refused(from_deny(decision, verdict.snapshot, call.decision_id, message.request_id))
         raise _refused(call, decision.reason, decision.detail, message.request_id)
 
-    def _ended(self, assertion: Assertion, message: Message) -> bool:
-        """Whether a stream's caller may no longer have it: expired, locked, or no longer allowed."""
+    def _ended(self, assertion: Assertion, message: Message) -> Reason | None:
+        """Why an answer's caller may no longer have it: expired, locked, or no longer allowed."""
         now = self.clock()
         if assertion.user is not None and assertion.user.expires <= now:
-            return True
-        return self.guard.judge(assertion, message, now).reason is not None
+            return reasons.TOKEN_EXPIRED
+        return self.guard.judge(assertion, message, now).reason
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         status = refusal.reason.status
@@ -188,17 +194,16 @@ class Front:
             self.telemetry.decided("unavailable" if status == 503 else "deny", "", refusal.reason.code)
         question = call.message.question if call.message else None
         seconds = time.perf_counter() - call.started
-        self.telemetry.log(
-            Entry(
-                decision_id=refusal.decision_id,
-                outcome=outcome,
-                seconds=seconds,
-                question=question,
-                assertion=call.assertion,
-                reason=refusal.reason.code,
-                detail=refusal.detail,
-            )
+        entry = Entry(
+            decision_id=refusal.decision_id,
+            outcome=outcome,
+            seconds=seconds,
+            question=question,
+            assertion=call.assertion,
+            reason=refusal.reason.code,
+            detail=refusal.detail,
         )
+        self.telemetry.refused(entry, self.guard.policy())
         await _answer(send, status, "application/json", refusal.body(), call.decision_id)
 
 

@@ -134,13 +134,15 @@ class Bounds:
         return partial(run, name, function, limits)
 
     async def _in_loop(
-        self, name: str, function: Callable[..., Awaitable[Any]], limits: Limits, **kwargs: Any
+        self, name: str, function: Callable[..., Awaitable[Any]], limits: Limits, /, **kwargs: Any
     ) -> Any:
         with self._held(name, limits), anyio.move_on_after(limits.seconds):
             return await function(**kwargs)
         raise _late(limits)
 
-    async def _in_thread(self, name: str, function: Callable[..., Any], limits: Limits, **kwargs: Any) -> Any:
+    async def _in_thread(
+        self, name: str, function: Callable[..., Any], limits: Limits, /, **kwargs: Any
+    ) -> Any:
         hold = _Hold(self._take(name, limits))
         with hold, anyio.move_on_after(limits.seconds):
             # Abandoned, the thread goes on: nothing can stop it. Its slots stay taken until it ends, so that

@@ -162,7 +162,7 @@ class TestKeys:
 
 
 class TestReports:
-    def test_a_call_is_one_line_without_its_arguments(
+    def test_a_call_is_one_line(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         from mcpguard.logs import JsonLines
@@ -171,8 +171,8 @@ class TestReports:
             caplog.at_level(logging.INFO, "mcpguard.calls"),
             serving(Toy().mcp, World(tmp_path), tmp_path) as s,
         ):
-            s.call("open_tool", assertion(), {"text": "PRIVATE"})
-            s.call("unnamed_tool", assertion(), {"text": "PRIVATE"})
+            s.call("open_tool", assertion(), {"text": " token=PRIVATE"})
+            s.call("unnamed_tool", assertion(), {"text": " token=PRIVATE"})
             until(lambda: len([r for r in caplog.records if r.name == "mcpguard.calls"]) == 2)
         lines = [JsonLines().format(r) for r in caplog.records if r.name == "mcpguard.calls"]
         assert "PRIVATE" not in "".join(lines)
@@ -183,6 +183,9 @@ class TestReports:
             "denied",
             "tool_unknown",
         )
+        assert ran["arguments"] == {"text": " token=[redacted]"}
+        assert ran["result"] == {"result": "open_tool ran token=[redacted]"}
+        assert "arguments" not in refused
         assert ran["ms"] > 0
         assert ran.keys() >= {"time", "level", "decision_id", "surface", "workload", "server", "method"}
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Elicit, MCPServer, Resolve
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from mcpguard import authorize_tool
 
@@ -63,7 +63,7 @@ class Toy:
         mcp = self.mcp
 
         @mcp.tool()
-        def open_tool(text: str = "") -> str:
+        def open_tool(text: Annotated[str, Field(description="Said back")] = "") -> str:
             """Say that it ran."""
             return self._run("open_tool") + text
 
