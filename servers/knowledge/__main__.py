@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from mcpguard import arguments, run
+from mcpguard import arguments, logs, run
 from servers.knowledge.engine import EngineError
 from servers.knowledge.indexer import Watch
 from servers.knowledge.library import Library
@@ -119,6 +119,7 @@ def main() -> None:
     except (EngineError, OSError, ValueError, sqlite3.Error, ImportError) as error:
         sys.exit(f"knowledge: {error}")
     base_url = given.base_url if given.base_url.endswith("/") else f"{given.base_url}/"
+    logs.configure()  # before the thread that has something to say
     watch = Watch(parts.indexer, given.scan_seconds)
     watch.start()
     try:

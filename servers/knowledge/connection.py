@@ -37,12 +37,16 @@ def connect(url: str, *, credentials: Path | None = None, ca: Path | None = None
     return httpx.Client(
         base_url=url.rstrip("/"),
         timeout=httpx.Timeout(5.0, read=READ_SECONDS),
-        verify=ssl.create_default_context(cafile=str(ca) if ca is not None else None),
+        verify=_context(ca) if parts.scheme == "https" else False,
         auth=(user, password) if user else None,
         trust_env=False,
         follow_redirects=False,
         headers={"accept": "application/json"},
     )
+
+
+def _context(ca: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca) if ca is not None else None)
 
 
 def _loopback(host: str) -> bool:

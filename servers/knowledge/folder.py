@@ -142,7 +142,7 @@ def _entry(
 ) -> Iterator[Found | Skipped]:
     if entry.name.startswith(".") or entry.name.lower() in _ACL_FILES:
         return
-    if not _nameable(path):
+    if not nameable(path):
         yield Skipped(ascii(path), "its name is no text, or too long")
         return
     try:
@@ -195,7 +195,8 @@ def _read(folder: int, name: str, largest: int) -> tuple[bytes, Stamp]:
         return content, Stamp.of(found)
 
 
-def _nameable(path: str) -> bool:
+def nameable(path: str) -> bool:
+    """Whether a document can have this path at all; one that can't is no text that SQLite would take."""
     try:
         return len(path.encode()) <= LONGEST_PATH and path.isprintable()
     except UnicodeEncodeError:

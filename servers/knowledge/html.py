@@ -31,10 +31,13 @@ _BLOCKS = _tags(
     li main ol p pre section summary table tbody td tfoot th thead tr ul
     """
 )
+_APART = _tags("p pre ul ol dl table blockquote")
 _HEADINGS = {f"h{depth}": depth for depth in range(1, 7)}
 _INVISIBLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d]*[1-9])", re.I)
-_SPACES = re.compile(r"[ \t\r\f\v\xa0]+")
-_BREAKS = re.compile(r" ?\n[ \n]*")
+_SPACES = re.compile(r"[ \t\r\n\f\v\xa0]+")
+# Where blocks meet: characters that no document has by now, so that the line breaks of `pre` stay apart.
+_LINE, _PARAGRAPH = "\x01", "\x02"
+_BREAKS = re.compile(r" *[\x01\x02][ \x01\x02]*")
 
 
 class _Reader:
@@ -66,7 +69,7 @@ class _Reader:
             self._close_section()
         elif tag in _BLOCKS:
             self._pre += tag == "pre"
-            self._text.append("\n\n" if tag == "p" else "\n")
+            self._text.append(_PARAGRAPH if tag in _APART else _LINE)
 
     def end(self, tag: str) -> None:
         if tag in _VOID:
@@ -85,11 +88,11 @@ class _Reader:
             self._heading = self._outline.enter(_HEADINGS[tag], heading)
         elif tag in _BLOCKS:
             self._pre -= tag == "pre"
-            self._text.append("\n\n" if tag == "p" else "\n")
+            self._text.append(_PARAGRAPH if tag in _APART else _LINE)
 
     def data(self, data: str | bytes) -> None:
         if self._skipped_at is None and isinstance(data, str):
-            self._text.append(data if self._pre else data.replace("\n", " "))
+            self._text.append(data if self._pre else _SPACES.sub(" ", data))
 
     def comment(self, text: str | bytes) -> None:
         """Leave comments out."""
@@ -108,9 +111,9 @@ class _Reader:
         self._heading = ""
 
     def _taken(self) -> str:
-        text = _SPACES.sub(" ", "".join(self._text))
+        text = "".join(self._text)
         self._text.clear()
-        return _BREAKS.sub(lambda gap: "\n\n" if gap[0].count("\n") > 1 else "\n", text).strip()
+        return _BREAKS.sub(lambda gap: "\n\n" if _PARAGRAPH in gap[0] else "\n", text).strip()
 
 
 def _hidden(attributes: Mapping[str, str]) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from servers.knowledge.catalogue import Catalogue, Citation, Document
 from servers.knowledge.engine import Engine, Filters, Hit, Query
+from servers.knowledge.folder import nameable
 from servers.knowledge.words import words_of
 
 _SPREAD = 3
@@ -42,7 +43,7 @@ class Library:
 
     def fetch(self, path: str, groups: Set[str]) -> Document | None:
         """Return a document; None alike for one that this caller may not see and for one that isn't there."""
-        return self._catalogue.document(path, self._visible(groups))
+        return self._catalogue.document(path, self._visible(groups)) if nameable(path) else None
 
     def _visible(self, groups: Set[str]) -> tuple[str, ...]:
         return tuple(sorted(key for key, acl in self._catalogue.scopes().items() if acl.admits(groups)))
@@ -51,7 +52,7 @@ class Library:
         self, text: str, groups: Set[str], filters: Filters, limit: int, each: int
     ) -> tuple[list[Citation], bool]:
         words, scopes = words_of(text), self._visible(groups)
-        if not words or not scopes:
+        if not words or not scopes or not nameable(filters.folder or ""):
             return [], False
         asked = max(limit, 1) * _SPREAD + 1
         while True:
