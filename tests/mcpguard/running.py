@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from identity.assertion import Assertion, Minter
 from identity.signing import SigningKeys, generate_signing_key
-from mcpguard import app
+from mcpguard import Settings, app
 from mcpguard.listener import Listener, configure
 from tests.mcpguard.world import World
 
@@ -94,7 +94,14 @@ def reason(answer: httpx.Response) -> str:
 
 @contextlib.contextmanager
 def serving(
-    mcp: MCPServer[Any], world: World, root: Path, name: str = "toy", *, strict: bool = False
+    mcp: MCPServer[Any],
+    world: World,
+    root: Path,
+    name: str = "toy",
+    *,
+    strict: bool = False,
+    settings: Settings | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[Running]:
     keys = generate_signing_key()
     public = root / f"{name}-identity.jwks"
@@ -106,6 +113,8 @@ def serving(
         reviewers=world.reviewers,
         identity_keys=public,
         strict=strict,
+        settings=settings or Settings(),
+        clock=clock,
     )
     with listening(guarded) as port:
         running = Running(world, keys, port, name)
