@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from argparse import Namespace
@@ -9,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mcpguard import arguments, run
+from servers.spark.connection import connect
 from servers.spark.engine import Engine, EngineError
 from servers.spark.folder import FolderEngine
 from servers.spark.reading import Reader
@@ -66,8 +68,8 @@ def engine(given: Namespace) -> Engine:
     url = urlsplit(given.history_server)
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query or url.fragment:
         sys.exit("spark: --history-server must be a URL such as https://history.corp.example:18480")
-    from servers.spark.connection import connect
-
+    if url.scheme == "http" and given.history_token is not None and not _loopback(url.hostname):
+        sys.exit("spark: a token goes over https only, or over loopback")
     return connect(given.history_server, token=given.history_token, ca=given.history_ca)
 
 
@@ -75,12 +77,21 @@ def records(given: Namespace) -> Records:
     """Open the store that was configured; its URL may hold a password, so it is no flag."""
     url = os.environ.get(f"{_ENV}DATABASE_URL")
     if url:
+        if not url.startswith(("postgresql://", "postgres://")):
+            sys.exit(f"spark: {_ENV}DATABASE_URL must be a postgresql:// URL")
         from servers.spark.postgres import PostgresRecords  # psycopg is an extra
 
         return PostgresRecords(url)
     if given.database is None:
         sys.exit(f"spark: give --database, or set {_ENV}DATABASE_URL")
     return SqliteRecords(given.database)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _path(name: str) -> Path | None:

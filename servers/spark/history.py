@@ -140,6 +140,8 @@ class HistoryEngine:
             ) from None
         except httpx.HTTPError as error:
             raise EngineError(f"The History Server can't be reached ({type(error).__name__}).") from None
+        except OSError:  # the token's file
+            raise EngineError(_refused(401)) from None
         try:
             parsed: Json = json.loads(bytes(body))
         except (ValueError, RecursionError):

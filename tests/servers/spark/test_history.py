@@ -140,6 +140,9 @@ def test_a_token_is_read_anew_for_each_request(fake: FakeHistory, tmp_path: Path
     engine.applications("", 1)
     token.write_text("second\n")
     engine.applications("", 1)
+    token.unlink()
+    with pytest.raises(EngineError, match="credentials"):
+        engine.applications("", 1)
     engine.close()
     assert fake.authorization == ["Bearer first", "Bearer second"]
     with pytest.raises(OSError, match="No such file"):
