@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gatehouse import cli_access, cli_policy
+from gatehouse import cli_access, cli_policy, cli_servers
 from gatehouse.cli_options import Deployment, JsonOutput, Policies, Reviewers, StateFolder, state_of
 from gatehouse.console import give, say
 from gatehouse.errors import REFUSED, Failure
@@ -82,6 +82,7 @@ def demo(
     return run_demo(state_of(state), once=once)
 
 
+app.command("new-server", rich_help_panel="Stack")(cli_servers.new_server)
 app.add_typer(cli_policy.app, name="policy", rich_help_panel="Policy")
 app.command(rich_help_panel="Policy")(cli_policy.lock)
 app.command(rich_help_panel="Access")(cli_access.token)

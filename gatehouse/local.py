@@ -6,7 +6,7 @@ process reads one format. What is wrong in the file is said by `pdp.deployment`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -76,14 +76,23 @@ class Local:
 
 
 def localize(
-    source: Path, state: State, facts: PolicyFacts, *, move_ports: bool, listening: Callable[[str], bool]
+    source: Path,
+    state: State,
+    facts: PolicyFacts,
+    *,
+    move_ports: bool,
+    listening: Callable[[str], bool],
+    added: Collection[str] = (),
 ) -> Local:
     """Write the concrete deployment for `source` into the state folder.
 
-    `listening(name)` says whether this stack starts that endpoint's server, so that its port must be free.
+    `listening(name)` says whether this stack starts that endpoint's server, so that its port must be free;
+    `added` are servers that it starts on any port where the file doesn't place them.
     """
     document = _read(source)
     choice = PortChoice(move_ports)
+    for name in added:
+        _child(document, "endpoints").setdefault(name, {"address": "127.0.0.1:0"})
     ca = DevCa(state)
     _choose_listeners(document, choice)
     _choose_services(document, choice)

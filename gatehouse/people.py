@@ -29,7 +29,7 @@ _ALL = (
     Person("ana", "Ads engineer", ("ads-eng",)),
     Person("sam", "Ads salesperson", ("ads-sales",)),
     Person("fay", "Finance analyst", ("fin-analytics",)),
-    Person("dino", "Data infrastructure engineer", ("data-infra",), ("table-writer",)),
+    Person("dino", "Data infrastructure engineer", ("data-infra",), ("table-writer", "dag-operator")),
     Person("hana", "HR partner, in no group that policy lets in", ("people-ops",)),
     Person("carl", "Contractor in the Ads team", ("ads-eng",), claims={"employment": "contractor"}),
     Person("lena", "Ads engineer, locked during the tour", ("ads-eng",)),
@@ -38,8 +38,13 @@ PEOPLE: Mapping[str, Person] = {person.name: person for person in _ALL}
 
 REPORT_BOT = "spiffe://corp.example/ns/prod/sa/report-bot"
 AI_CHAT = "spiffe://corp.example/ns/prod/sa/ai-chat"
-AI_CHAT_CLIENT = "ai-chat-web"
-"""The client whose users the chat surface may bring."""
+CHAT_BOT = "spiffe://corp.example/ns/prod/sa/chat-bot"
+NOTEBOOK = "spiffe://corp.example/ns/dev/sa/notebook"
+CLIENTS: Mapping[str, str] = {AI_CHAT: "ai-chat-web", CHAT_BOT: "chat-bot", NOTEBOOK: "notebook"}
+"""The client whose users a surface on the mesh may bring."""
+AI_CHAT_CLIENT = CLIENTS[AI_CHAT]
+CHANNELS: Mapping[str, str] = {"airflow-support": "C024BE91L", "spark-help": "C0LAN2Q65"}
+"""Ids of the chat bot's channels, by the names that policy uses."""
 
 
 def person(name: str) -> Person:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gatehouse import ports
+from gatehouse import ports, programs
 from gatehouse.local import Local
 from gatehouse.processes import Command
 from gatehouse.state import State
 from identity.principal import JsonValue
 from pdp.deployment import Address, Deployment
-
-SERVERS: Mapping[str, str] = {"presto": "servers.presto"}
-"""Servers of this repository: name in policy to module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Plan:
     issuer: str
     """The `iss` that the development issuer serves discovery for."""
     servers: tuple[str, ...]
-    """Of `SERVERS`, those to start."""
+    """Of `programs.known`, those to start."""
 
     @property
     def first(self) -> tuple[Command, ...]:
@@ -44,22 +41,27 @@ class Plan:
         return (self._python("issuer", "gatehouse.devissuer", arguments),)
 
     @property
-    def services(self) -> tuple[Command, ...]:
+    def core(self) -> tuple[Command, ...]:
         """What Envoy needs to be there."""
-        policy = ("--policies", self.policies, "--reviewers", self.reviewers)
-        ours = (*policy, "--deployment", self.local.path)
+        ours = (*self._policy, "--deployment", self.local.path)
         extauthz = (
             *ours,
             *("--identity-keys", self.state.identity_private, "--decision-log", self.state.decisions),
             *("--listen", self.deployment.ext_authz.addresses[0], "--metrics", self.local.extauthz_metrics),
         )
         xds = (*ours, "--listen", self.control_plane, "--metrics", self.local.xds_metrics)
-        commands = [self._python("extauthz", "extauthz", extauthz), self._python("xds", "xds", xds)]
-        for name in self.servers:
-            address = self.deployment.endpoints[name].addresses[0]
-            keys = ("--identity-keys", self.state.identity_public, "--database", self.state.database)
-            commands.append(self._python(name, SERVERS[name], (*policy, *keys, "--listen", address)))
-        return tuple(commands)
+        return self._python("extauthz", "extauthz", extauthz), self._python("xds", "xds", xds)
+
+    @property
+    def guarded(self) -> tuple[Command, ...]:
+        """The MCP servers. Nothing else waits for them."""
+        known = programs.known(self.state)
+        return tuple(self._server(known[name]) for name in self.servers)
+
+    @property
+    def services(self) -> tuple[Command, ...]:
+        """Everything between the issuer and Envoy."""
+        return (*self.core, *self.guarded)
 
     @property
     def envoy(self) -> Command:
@@ -74,16 +76,29 @@ class Plan:
     def control_plane(self) -> Address:
         return self.deployment.control_plane.addresses[0]
 
+    @property
+    def _policy(self) -> tuple[object, ...]:
+        return "--policies", self.policies, "--reviewers", self.reviewers
+
+    def _server(self, program: programs.Program) -> Command:
+        address = self.deployment.endpoints[program.name].addresses[0]
+        keys = ("--identity-keys", self.state.identity_public)
+        options = (*self._policy, *keys, *program.options, "--listen", address)
+        return self._run(program.name, program.command, options)
+
     def _python(self, name: str, module: str, arguments: Sequence[object]) -> Command:
         # -P: a folder that happens to be called like a package of ours stands in nobody's way
-        command = (sys.executable, "-P", "-m", module, *(str(argument) for argument in arguments))
+        return self._run(name, ("-P", "-m", module), arguments)
+
+    def _run(self, name: str, what: Sequence[str], arguments: Sequence[object]) -> Command:
+        command = (sys.executable, *what, *(str(argument) for argument in arguments))
         return Command(name, command, self._log(name), environment={"PYTHONUNBUFFERED": "1"})
 
     def _log(self, name: str) -> Path:
         return self.state.logs / f"{name}.log"
 
 
-def addresses(plan: Plan, servers: Sequence[str], pids: Mapping[str, int]) -> dict[str, JsonValue]:
+def addresses(plan: Plan, names: Sequence[str], pids: Mapping[str, int]) -> dict[str, JsonValue]:
     """Where everything is: what `gatehouse up --json` prints and STATE/stack.json keeps."""
     deployment = plan.deployment
     mesh = mesh_url(deployment)
@@ -94,10 +109,9 @@ def addresses(plan: Plan, servers: Sequence[str], pids: Mapping[str, int]) -> di
     return {
         "users": deployment.public_url,
         "mesh": mesh,
-        "servers": {name: deployment.resource_url(name) for name in servers},
-        "mesh_servers": {name: f"{mesh}/{name}/mcp" for name in servers} if mesh else {},
+        "servers": {name: deployment.resource_url(name) for name in names},
+        "mesh_servers": {name: f"{mesh}/{name}/mcp" for name in names} if mesh else {},
         "direct": direct,
-        "presto": direct.get("presto"),
         "issuer": f"http://{plan.local.issuer}",
         "jwks": f"http://{plan.local.issuer}/jwks",
         "extauthz": str(deployment.ext_authz.addresses[0]),

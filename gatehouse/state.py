@@ -86,9 +86,13 @@ class State:
         return self.root / "decisions.jsonl"
 
     @property
-    def database(self) -> Path:
-        """The Presto server's DuckDB file."""
-        return self.root / "presto.duckdb"
+    def servers(self) -> Path:
+        """JSON: servers of teams that `gatehouse up` starts beside its own."""
+        return self.root / "servers.json"
+
+    def data(self, server: str) -> Path:
+        """Where the embedded engine of a server keeps what it has."""
+        return self.root / "data" / server
 
     @property
     def stack(self) -> Path:

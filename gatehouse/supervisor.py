@@ -52,13 +52,26 @@ class Supervisor:
 
         """
         begun = time.monotonic()
+        self.begin(*commands)
+        return {
+            command.name: self.ready(command.name, begun + seconds)
+            for command in commands
+            if command.says_ready
+        }
+
+    def begin(self, *commands: Command) -> None:
+        """Start these and wait for nothing: `ready` does, one by one."""
         for command in commands:
             self._spawn(command)
-        ready: dict[str, Ready] = {}
-        for command in commands:
-            if command.says_ready:
-                ready[command.name] = self._running[command.name].child.ready(begun + seconds)
-        return ready
+
+    def ready(self, name: str, deadline: float) -> Ready:
+        """Wait until `name`, which was begun, says that it listens.
+
+        Raises:
+            Failure: it ended, or said nothing until `deadline` (by the monotonic clock).
+
+        """
+        return self._running[name].child.ready(deadline)
 
     def child(self, name: str) -> Child:
         """The running child of this name."""

@@ -65,7 +65,8 @@ class Bench:
     def url(self, row: Row) -> str:
         """The row's server, by its way."""
         if row.way is Way.DIRECT:
-            return str(self.addresses["presto"])
+            direct = self.addresses["direct"]
+            return str(direct[row.server]) if isinstance(direct, dict) else ""
         base = self.addresses["mesh" if row.way is Way.MESH else "users"]
         return f"{base}/{row.server}/mcp"
 

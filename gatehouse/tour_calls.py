@@ -8,7 +8,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 from gatehouse.client import Era
-from gatehouse.people import AI_CHAT, AI_CHAT_CLIENT, REPORT_BOT
+from gatehouse.people import AI_CHAT, CLIENTS, REPORT_BOT
 from gatehouse.tokens import DEFAULT_CLIENT, DEFAULT_TTL
 from identity.principal import JsonValue
 
@@ -119,7 +119,7 @@ CALLS: tuple[Row, ...] = (
         "run_query",
         OK,
         user="sam",
-        client=AI_CHAT_CLIENT,
+        client=CLIENTS[AI_CHAT],
         service=AI_CHAT,
         way=Way.MESH,
         arguments=SQL,

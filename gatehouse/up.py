@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from gatehouse import bootstrap, identity_keys, issuers, observe, stack, working_policy
+from gatehouse import bootstrap, identity_keys, issuers, observe, programs, registered, stack, working_policy
 from gatehouse.console import give_json, say
 from gatehouse.devissuer import WARNING
 from gatehouse.errors import Failure
@@ -23,8 +24,8 @@ from gatehouse.local import Local, localize
 from gatehouse.processes import Command
 from gatehouse.shipped import DEPLOYMENT, POLICIES, shipped
 from gatehouse.stack import Plan
-from gatehouse.state import State, write
-from gatehouse.supervisor import Supervisor
+from gatehouse.state import DEFAULT, State, make_private_folder, write
+from gatehouse.supervisor import START_SECONDS, Supervisor
 from identity.principal import JsonValue
 from pdp.deployment import load_deployment
 from pdp.load import load_folder
@@ -100,7 +101,7 @@ def running(options: Options) -> Iterator[Running]:
         plan = prepare(options)
         try:
             with Supervisor(say, restart=options.restart) as supervisor:
-                live = Running(plan, supervisor, _server_names(plan))
+                live = Running(plan, supervisor, _named(plan.policies, plan.reviewers))
                 _start(live)
                 live.write_addresses()
                 yield live
@@ -126,29 +127,49 @@ def prepare(options: Options) -> Plan:
     state = options.state
     reviewers = options.reviewers or state.reviewers
     policies = options.policies or state.policies
+    registered.forget_lost(state, say)
     if options.reviewers is None:
         working_policy.write_reviewers(state, policies=options.policies)
     if options.policies is None:
-        working_policy.refresh(state, shipped(POLICIES), reviewers, time.time(), say)
+        linked = {server.name: server.policy for server in registered.servers(state)}
+        working_policy.refresh(state, shipped(POLICIES), reviewers, time.time(), say, linked=linked)
     elif not policies.is_dir():
         raise Failure(f"there is no policy folder {policies}")
     facts = issuers.policy_facts(policies, reviewers)
     if facts.issuers:
         issuers.record(state, facts.issuers)
     identity_keys.ensure(state)
+    startable = _startable(options, policies, reviewers)
     local = localize(
         options.deployment or shipped(DEPLOYMENT),
         state,
         facts,
         move_ports=options.deployment is None,
-        listening=lambda name: options.servers and name in stack.SERVERS,
+        listening=startable.__contains__,
+        added=[server.name for server in registered.servers(state) if server.name in startable],
     )
     deployment = load_deployment(local.path)
     bootstrap.write_bootstrap(state, local.envoy_admin, deployment)
     _say_moved(local)
-    ours = tuple(name for name in deployment.endpoints if options.servers and name in stack.SERVERS)
+    ours = tuple(name for name in deployment.endpoints if name in startable)
+    for name in ours:
+        make_private_folder(state.data(name))
     iss = facts.issuers[0].issuer if facts.issuers else f"http://{local.issuer}"
     return Plan(state, policies, reviewers, local, deployment, iss, ours)
+
+
+def _startable(options: Options, policies: Path, reviewers: Path) -> frozenset[str]:
+    """Servers that this machine can run and that policy knows. Why another isn't started is said."""
+    if not options.servers:
+        return frozenset()
+    known, named = programs.known(options.state), _named(policies, reviewers)
+    for name in programs.missing():
+        if name in named:
+            say(f"  {name} is not started: it needs `pip install 'gatehouse[{name}]'`")
+    for server in registered.servers(options.state):
+        if server.name not in named:
+            say(f"  {server.name} is not started: {policies} has no servers/{server.name}.yaml")
+    return frozenset(known).intersection(named)
 
 
 def _say_moved(local: Local) -> None:
@@ -157,20 +178,41 @@ def _say_moved(local: Local) -> None:
 
 
 def _start(live: Running) -> None:
+    """Start everything; the servers meanwhile, since no other part waits for them."""
     plan, supervisor = live.plan, live.supervisor
     say(f"  {WARNING}")
     with _timed(plan.first):
         supervisor.start(*plan.first)
-    with _timed(plan.services):
-        supervisor.start(*plan.services)
+    began = time.monotonic()
+    with _timed(plan.core):
+        supervisor.begin(*plan.guarded)
+        supervisor.start(*plan.core)
     problems = live.problems
     for problem in problems:
         say(f"  policy: {problem}")
     with _timed((plan.envoy,)):
         supervisor.start(plan.envoy)
         _await_envoy(live, in_force=not problems)
+    _await_servers(live, began)
     if problems:
         say("  no policy is in force: every call is refused until it is mended")
+
+
+def _await_servers(live: Running, began: float) -> None:
+    """Wait for the MCP servers. One that fails is said and tried again; the stack is there without it."""
+    if not live.plan.servers:
+        return
+    say(f"  waiting for {', '.join(live.plan.servers)} …")
+    failed = []
+    for name in live.plan.servers:
+        try:
+            live.supervisor.ready(name, began + START_SECONDS)
+        except Failure as failure:
+            failed.append(name)
+            say(f"  {failure}")
+    up = [name for name in live.plan.servers if name not in failed]
+    if up:
+        say(f"  {', '.join(up)} up after {time.monotonic() - began:.1f} s")
 
 
 def _await_envoy(live: Running, *, in_force: bool) -> None:
@@ -195,38 +237,61 @@ def _timed(commands: tuple[Command, ...]) -> Iterator[None]:
     say(f"  {names} up after {time.monotonic() - began:.1f} s")
 
 
-def _server_names(plan: Plan) -> tuple[str, ...]:
-    folder = load_folder(plan.policies, plan.reviewers)
-    names = {*folder.servers, *folder.approved_servers}
-    return tuple(sorted(names))
+def _named(policies: Path, reviewers: Path) -> tuple[str, ...]:
+    """Servers that policy names, in force or not."""
+    folder = load_folder(policies, reviewers)
+    return tuple(sorted({*folder.servers, *folder.approved_servers}))
 
 
 def say_where(live: Running) -> None:
     """Where everything listens, for a person."""
-    found = live.addresses
-    rows = [
-        ("users", f"{found['users']}  TLS, JWT"),
-        ("mesh", f"{found['mesh']}  mutual TLS, SPIFFE" if found["mesh"] else "none"),
-        ("presto, around Envoy", str(found["presto"])),
+    plan, found = live.plan, live.addresses
+    rows = [("users", f"{found['users']}  TLS, JWT")]
+    if found["mesh"]:
+        rows.append(("mesh", f"{found['mesh']}  mutual TLS, SPIFFE"))
+    rows += [(name, plan.deployment.resource_url(name)) for name in _placed(live)]
+    rows += [
         ("development issuer", str(found["jwks"])),
         ("ext_authz", f"{found['extauthz']}  {found['extauthz_metrics']}"),
         ("control plane", f"{found['xds']}  {found['xds_metrics']}"),
         ("Envoy's admin page", str(found["envoy_admin"])),
-        ("policy", str(live.plan.policies)),
-        ("decisions", str(live.plan.state.decisions)),
-        ("logs", str(live.plan.state.logs)),
-        ("CA of the listeners", str(live.plan.state.server_ca)),
+        ("policy", str(plan.policies)),
+        ("decisions", str(plan.state.decisions)),
+        ("logs", str(plan.state.logs)),
+        ("CA of the listeners", str(plan.state.server_ca)),
     ]
     say("\nThe stack is up:")
     for name, where in rows:
         say(f"  {name:<22}{where}")
-    flag = f" --state {live.plan.state.root}" if os.fspath(live.plan.state.root) != ".gatehouse" else ""
-    say(f"\nTry:  {_command()} call presto list_tables --as ana{flag}\nCtrl-C stops it.\n")
+    example = _example(live)
+    say(f"\nTry:  {command()} {example}" if example else "")
+    say("Ctrl-C stops it.\n")
 
 
-def _command() -> str:
+def _placed(live: Running) -> list[str]:
+    """Servers that policy names and the deployment places."""
+    return [name for name in live.plan.deployment.endpoints if name in live.names]
+
+
+def _example(live: Running) -> str | None:
+    """A call that there is something to answer; of a server that isn't ours, what it lists."""
+    known, placed = programs.known(live.plan.state), _placed(live)
+    if not placed:
+        return None
+    name = next(iter(live.plan.servers), placed[0])
+    arguments = known[name].example if name in live.plan.servers else ("--as", "ana")
+    return shlex.join(("call", name, *arguments, *state_flag(live.plan.state)))
+
+
+def state_flag(state: State) -> tuple[str, ...]:
+    """How the state folder is told to another command; nothing where it is the usual one."""
+    return () if state.root == DEFAULT else ("--state", os.fspath(state.root))
+
+
+def command() -> str:
     """How this very command is called from where the user is: make doesn't put .venv/bin on their PATH."""
     if shutil.which("gatehouse"):
         return "gatehouse"
     here = Path(sys.executable).parent / "gatehouse"
-    return os.path.relpath(here) if here.exists() else f"{sys.executable} -m gatehouse"
+    shortest = min(os.path.relpath(here), str(here), key=len)
+    return shortest if here.exists() else f"{sys.executable} -m gatehouse"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -47,10 +48,19 @@ def _kinds(policies: Path) -> list[str]:
     return sorted(known_kinds(organization.model) | {GENAI})
 
 
-def refresh(state: State, source: Path, reviewers: Path, now: float, say: Callable[[str], None]) -> None:
+def refresh(
+    state: State,
+    source: Path,
+    reviewers: Path,
+    now: float,
+    say: Callable[[str], None],
+    *,
+    linked: Mapping[str, Path] = MappingProxyType({}),
+) -> None:
     """Have a working copy of `source` with everything in it in force.
 
-    A copy that somebody edited is theirs and stays. One that nobody did follows the source.
+    A copy that somebody edited is theirs and stays. One that nobody did follows the source. `linked` are the
+    policies of servers that lie elsewhere, by name: the copy has links to them, so that an edit there counts.
     """
     shipped_now = _digest(source)
     copied, left = _remembered(state)
@@ -64,6 +74,7 @@ def refresh(state: State, source: Path, reviewers: Path, now: float, say: Callab
     elif copied != shipped_now:
         say(f"  {source} changed; {state.policies} has edits and stays: delete it to start over")
         shipped_now = copied
+    _link(state.policies / "servers", linked, say)
     approve_all(state.policies, reviewers, now, say)
     write(_memory(state), json.dumps({"copied": shipped_now, "left": _digest(state.policies)}))
 
@@ -75,10 +86,25 @@ def _copy(source: Path, target: Path) -> None:
         raise Failure(f"cannot copy the policies to {target}: {error}") from error
 
 
+def _link(servers: Path, linked: Mapping[str, Path], say: Callable[[str], None]) -> None:
+    """Have exactly these links among the servers' policies. A file that stands in a link's place stays."""
+    for path in servers.glob("*.yaml"):
+        if path.is_symlink() and path.stem not in linked:
+            path.unlink()
+    for name, policy in linked.items():
+        path = servers / f"{name}.yaml"
+        if path.is_symlink():
+            path.unlink()
+        elif path.exists():
+            say(f"  {path} is in force for {name}, not {policy}: delete one of them")
+            continue
+        path.symlink_to(policy.absolute())
+
+
 def _digest(folder: Path) -> str:
-    """The folder's content, files' names included."""
+    """The folder's content, files' names included, without what only links to it."""
     found = hashlib.sha256()
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in sorted(path for path in folder.rglob("*.yaml") if not path.is_symlink()):
         content = path.read_bytes()
         found.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
     return found.hexdigest()
