@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatehouse import client, tokens
+from gatehouse.answering import WAIT, Respond, ask
 from gatehouse.devca import DevCa, parse_id
 from gatehouse.errors import Failure, UsageFailure
 from gatehouse.issuers import issuer_named
@@ -34,11 +35,17 @@ def call_server(
     arguments: Mapping[str, JsonValue],
     *,
     era: str,
+    respond: Respond | None = None,
 ) -> client.Outcome:
     """Call a tool of the stack that runs from `state`, through Envoy."""
     running = running_stack(state)
     call = client.Call(
-        _url(running, server, mesh=caller.service is not None), tool, arguments, client.Era(era)
+        _url(running, server, mesh=caller.service is not None),
+        tool,
+        arguments,
+        client.Era(era),
+        seconds=WAIT if respond is ask else client.SECONDS,
+        respond=respond,
     )
     return client.perform(call, _credentials(state, caller), state.server_ca)
 

@@ -16,6 +16,7 @@ from gatehouse.console import give, give_json, say
 from gatehouse.errors import REFUSED, UsageFailure
 
 if TYPE_CHECKING:
+    from gatehouse.answering import Respond
     from gatehouse.client import Outcome
     from identity.principal import JsonValue
 
@@ -133,6 +134,14 @@ def call(
         typer.Option("--client", help="OAuth client of the token that --as makes.", show_default=False),
     ] = None,
     era: Annotated[ProtocolEra, typer.Option("--era", help="MCP version to speak.")] = ProtocolEra.STATELESS,
+    confirm: Annotated[
+        bool | None,
+        typer.Option(
+            "--yes/--no",
+            help="Answer what a tool asks before it runs [default: ask on the terminal].",
+            show_default=False,
+        ),
+    ] = None,
     json_output: JsonOutput = False,
     state: StateFolder = None,
 ) -> int:
@@ -142,14 +151,27 @@ def call(
     if user is not None and bearer is not None:
         raise UsageFailure("--as and --token exclude each other")
     caller = Caller(user, sys.stdin.read().strip() if bearer == "-" else bearer, service, client)
-    outcome = call_server(state_of(state), caller, server, tool, _claims(arguments or []), era=era.value)
+    respond = _responder(confirm)
+    outcome = call_server(
+        state_of(state), caller, server, tool, _claims(arguments or []), era=era.value, respond=respond
+    )
     if json_output:
         give_json(outcome.as_json())
     elif outcome.ok:
         _show(outcome.result)
     else:
         say(_refusal(outcome))
+        if respond is None and outcome.reason == "confirmation_required":
+            say("  nobody is at a terminal: answer with --yes or --no")
     return 0 if outcome.ok else REFUSED
+
+
+def _responder(confirm: bool | None) -> Respond | None:
+    from gatehouse import answering
+
+    if confirm is None:
+        return answering.on_terminal()
+    return answering.accept if confirm else answering.decline
 
 
 keys = typer.Typer(

@@ -17,10 +17,26 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult, TextContent
+from mcp_types import (
+    CallToolRequest,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    InputResponses,
+    TextContent,
+)
+from pydantic import TypeAdapter
 
+from gatehouse.answering import Answering, Respond
 from gatehouse.devca import Pair
 from identity.principal import JsonValue
+
+SECONDS = 20.0
+"""That one call may take."""
+MAX_ROUNDS = 8
+"""Times that one call is repeated with answers."""
+
+_RESULT: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(CallToolResult | InputRequiredResult)
 
 
 class Era(StrEnum):
@@ -44,6 +60,14 @@ class Credentials:
     """An X.509-SVID, for the mesh listener."""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Answered:
+    """What a call of 2026-07-28 was repeated with: the server's state, and the answers to its questions."""
+
+    state: str | None
+    responses: InputResponses
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of one tool; of `tools/list` where `tool` is None."""
@@ -53,8 +77,12 @@ class Call:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     era: Era = Era.STATELESS
     headers: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 20.0
+    seconds: float = SECONDS
     """For the whole of it."""
+    respond: Respond | None = None
+    """Answers what the server asks before it runs a tool; None: the client can't ask anybody."""
+    repeat: Answered | None = None
+    """Begin with this answer of an earlier call, in 2026-07-28."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +101,15 @@ class Outcome:
     support: str | None = None
     request_access: str | None = None
     milliseconds: float = 0.0
+    asked: tuple[str, ...] = ()
+    """The questions that came before it."""
+    answered: Answered | None = None
+    """With what it was last repeated."""
 
     def as_json(self) -> JsonValue:
-        """Everything that is known of it, as an object."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Everything that a reader wants to know of it, as an object."""
+        known = asdict(replace(self, answered=None))
+        return {name: value for name, value in known.items() if value is not None and value != ()}
 
 
 def tls_context(server_ca: Path | None, certificate: Pair | None = None) -> ssl.SSLContext:
@@ -112,30 +145,65 @@ async def _perform(call: Call, credentials: Credentials, tls: ssl.SSLContext) ->
         trust_env=False,  # a proxy of the machine's has no way to loopback
     )
     started = time.perf_counter()
+    answering = Answering(call.respond) if call.respond is not None else None
+    talk = _Talk(call, answering)
     try:
         with anyio.fail_after(call.seconds):
-            outcome = await _through(call, http)
+            outcome = await talk.through(http)
     except* TimeoutError:
         outcome = Outcome(ok=False, message=f"no answer within {call.seconds:g} s")
     except* (MCPError, httpx2.HTTPError, OSError) as errors:
         # OSError: in TLS 1.3 a refused client certificate shows up as an alert at the first read.
         outcome = _failed(next(_leaves(errors)))
     elapsed = (time.perf_counter() - started) * 1000
-    return replace(outcome, status=statuses[-1] if statuses else None, milliseconds=elapsed)
+    return replace(
+        outcome,
+        status=statuses[-1] if statuses else None,
+        milliseconds=elapsed,
+        asked=tuple(answering.asked) if answering is not None else (),
+        answered=talk.answered,
+    )
 
 
-async def _through(call: Call, http: httpx2.AsyncClient) -> Outcome:
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(http)
-        transport = streamable_http_client(call.url, http_client=http)
-        client = await stack.enter_async_context(Client(transport, mode=call.era.mode))
-        if call.tool is None:
-            listed = await client.list_tools()
-            return Outcome(ok=True, result=[tool.name for tool in listed.tools])
-        # Not `client.call_tool`: it lists the tools after a call, to check the result's schema, and so fails
-        # for a service that may call a tool of a server whose listing needs a user.
-        params = CallToolRequestParams(name=call.tool, arguments=dict(call.arguments))
-        return _result(await client.session.send_request(CallToolRequest(params=params), CallToolResult))
+class _Talk:
+    """One call, with the rounds that its questions take."""
+
+    def __init__(self, call: Call, answering: Answering | None) -> None:
+        self._call = call
+        self._answering = answering
+        self.answered: Answered | None = None
+
+    async def through(self, http: httpx2.AsyncClient) -> Outcome:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(http)
+            transport = streamable_http_client(self._call.url, http_client=http)
+            client = await stack.enter_async_context(
+                Client(transport, mode=self._call.era.mode, elicitation_callback=self._answering)
+            )
+            if self._call.tool is None:
+                listed = await client.list_tools()
+                return Outcome(ok=True, result=[tool.name for tool in listed.tools])
+            return await self._rounds(client, self._call.tool)
+
+    async def _rounds(self, client: Client, tool: str) -> Outcome:
+        answered = self._call.repeat
+        for _ in range(MAX_ROUNDS):
+            # Not `client.call_tool`: it lists the tools after a call, to check the result's schema, and so
+            # fails for a service that may call a tool of a server whose listing needs a user.
+            params = CallToolRequestParams(
+                name=tool,
+                arguments=dict(self._call.arguments),
+                input_responses=answered.responses if answered is not None else None,
+                request_state=answered.state if answered is not None else None,
+            )
+            result = await client.session.send_request(CallToolRequest(params=params), _RESULT)
+            if isinstance(result, CallToolResult):
+                return _result(result)
+            if self._answering is None:
+                return Outcome(ok=False, message="the server asks a question, and nobody is here to answer")
+            answers = await self._answering.all(result.input_requests or {})
+            answered = self.answered = Answered(result.request_state, answers)
+        return Outcome(ok=False, message=f"the server still asks after {MAX_ROUNDS} rounds")
 
 
 def _result(result: CallToolResult) -> Outcome:
