@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import calls, control_plane, decide, extauthz_check, knowledge
+from bench import calls, control_plane, decide, extauthz_check, knowledge, recovery
 from bench.results import Result, save, table
 
 PARTS: dict[str, Callable[[], Iterator[Result]]] = {
@@ -15,6 +15,7 @@ PARTS: dict[str, Callable[[], Iterator[Result]]] = {
     "check": extauthz_check.run,
     "control-plane": control_plane.run,
     "calls": calls.run,
+    "recovery": recovery.run,
     "knowledge": knowledge.run,
 }
 

@@ -1,4 +1,4 @@
-"""Edits of the policy folder of a running stack, as a person makes them, and how long they take."""
+"""Edits of the policy folder of a running stack, as a person makes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from gatehouse.approving import Approval, approve
 from gatehouse.working_policy import DEVELOPMENT_REVIEWER
 from identity.principal import JsonValue
 from tests.e2e.stack import Stack, eventually, replace_file
-
-PROMPT = 1.0
-"""Seconds within which a change is in force after it was saved."""
 
 
 class Policy:
@@ -50,7 +47,7 @@ class Policy:
         """Until whatever was saved before has been looked at: a further change, which shows, is in force."""
         before = self._stack.digest()
         self.lock("user", f"sso:nobody-{time.monotonic_ns()}")
-        eventually(lambda: self._stack.digest() not in (before, None), "a lock in force", 5)
+        eventually(lambda: self._stack.digest() not in (before, None), "a lock in force")
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Policy changes while traffic runs: what is reviewed is in force within a second, and nothing else is."""
+"""Policy changes while traffic runs: what is reviewed comes into force, without a restart; nothing else does.
+
+How soon, `bench/recovery.py` measures; here are only deadlines.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 from tests.e2e import mcp
 from tests.e2e.forge import REPORT_BOT
-from tests.e2e.policy import PROMPT, Policy, edited, log_since
+from tests.e2e.policy import Policy, edited, log_since
 from tests.e2e.stack import Stack, eventually
 from tests.e2e.wire import Answer
 
@@ -46,31 +49,30 @@ def test_an_edit_that_nobody_reviewed_changes_nothing(breakable: Stack, policy: 
     assert asked(breakable, "ana").status == 200
 
 
-def test_an_approved_edit_is_in_force_within_a_second(breakable: Stack, policy: Policy) -> None:
+def test_an_approved_edit_comes_into_force(breakable: Stack, policy: Policy) -> None:
     policy.replace(PRESTO, GROUPS, WIDER)
     policy.approve("presto")
-    taken = eventually(lambda: asked(breakable).status == 200, "hana is let in")
-    assert taken < PROMPT
+    eventually(lambda: asked(breakable).status == 200, "hana is let in")
     eventually(lambda: breakable.digest("xds") == breakable.digest(), "the control plane agrees")
 
 
 def test_an_approval_that_is_withdrawn_closes_the_server(breakable: Stack, policy: Policy) -> None:
     approvals = policy.read("reviews/security/presto.yaml")
     policy.write("reviews/security/presto.yaml", approvals.partition("approvals:")[0] + "approvals: []\n")
-    eventually(lambda: asked(breakable, "ana").status == 403, "closed", PROMPT)
+    eventually(lambda: asked(breakable, "ana").status == 403, "closed")
     assert refused(breakable, "ana") == "server_not_approved"
     assert asked(breakable, "ana", "knowledge", "search").status == 200
     policy.write("reviews/security/presto.yaml", approvals)
-    eventually(lambda: asked(breakable, "ana").status == 200, "open again", 3)
+    eventually(lambda: asked(breakable, "ana").status == 200, "open again")
 
 
 def test_a_review_that_lapses_closes_the_server_by_itself(breakable: Stack, policy: Policy) -> None:
     policy.replace(PRESTO, GROUPS, WIDER)
-    ends = float(int(time.time()) + 2)  # a review ends with a whole second
+    ends = float(int(time.time()) + 5)  # a review ends with a whole second
     policy.approve("presto", expires=ends)
-    eventually(lambda: asked(breakable).status == 200, "hana is let in", 1.5)
-    eventually(lambda: asked(breakable).status == 403, "the review's end", 5)
-    assert 0 <= time.time() - ends < PROMPT
+    eventually(lambda: asked(breakable).status == 200, "hana is let in")
+    eventually(lambda: asked(breakable).status == 403, "the review's end", 15)
+    assert time.time() >= ends, "not before its end"
     assert refused(breakable) == "review_expired"
     assert refused(breakable, "ana") == "review_expired", "the older text does not come back by itself"
 
@@ -82,8 +84,7 @@ def test_the_organization_is_reviewed_too(breakable: Stack, policy: Policy) -> N
     policy.wait_noticed()
     assert refused(breakable) == "group_not_allowed"
     policy.approve("organization")
-    taken = eventually(lambda: asked(breakable).status == 200, "hana is in finance now")
-    assert taken < PROMPT
+    eventually(lambda: asked(breakable).status == 200, "hana is in finance now")
     assert refused(breakable, "fay") == "group_not_allowed"
 
 
@@ -91,12 +92,12 @@ def test_an_approved_copy_that_somebody_edits_is_not_what_was_approved(
     breakable: Stack, policy: Policy
 ) -> None:
     policy.replace("approved/" + PRESTO, GROUPS, WIDER)
-    eventually(lambda: asked(breakable, "ana").status == 403, "closed", PROMPT)
+    eventually(lambda: asked(breakable, "ana").status == 403, "closed")
     assert refused(breakable) == "server_not_approved"
 
 
 @pytest.mark.parametrize("kind", ["user", "token", "workload", "server"])
-def test_a_lock_is_in_force_within_a_second(breakable: Stack, policy: Policy, kind: str) -> None:
+def test_a_lock_comes_into_force(breakable: Stack, policy: Policy, kind: str) -> None:
     forge = breakable.forge
     claims = forge.claims()
     jti = claims["jti"]
@@ -112,8 +113,7 @@ def test_a_lock_is_in_force_within_a_second(breakable: Stack, policy: Policy, ki
     assert locked_one().status == 200
     subject = {"user": "sso:ana", "token": jti, "workload": REPORT_BOT, "server": "airflow"}[kind]
     policy.lock(kind, subject)
-    taken = eventually(lambda: locked_one().status == 403, "locked")
-    assert taken < PROMPT
+    eventually(lambda: locked_one().status == 403, "locked")
     other = breakable.forge.token("dino")
     mark = breakable.upstream.mark()
     answer = locked_one()
@@ -125,7 +125,7 @@ def test_a_lock_is_in_force_within_a_second(breakable: Stack, policy: Policy, ki
 
 def test_a_lock_ends(breakable: Stack, policy: Policy) -> None:
     policy.lock("user", "sso:fay", seconds=2)
-    eventually(lambda: asked(breakable, "fay").status == 403, "locked", PROMPT)
+    eventually(lambda: asked(breakable, "fay").status == 403, "locked")
     eventually(lambda: asked(breakable, "fay").status == 200, "the lock's end", 5)
 
 
