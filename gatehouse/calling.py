@@ -11,7 +11,7 @@ from gatehouse.answering import WAIT, Respond, ask
 from gatehouse.devca import DevCa, parse_id
 from gatehouse.errors import Failure, UsageFailure
 from gatehouse.issuers import issuer_named
-from gatehouse.people import AI_CHAT, AI_CHAT_CLIENT, request_for
+from gatehouse.people import CLIENTS, request_for
 from gatehouse.state import State, read_json
 from gatehouse.tokens import DEFAULT_CLIENT
 from identity.principal import JsonValue
@@ -76,8 +76,7 @@ def _credentials(state: State, caller: Caller) -> client.Credentials:
     if caller.service is not None:
         identity = parse_id(caller.service)
         certificate = DevCa(state).x509_svid(identity)
-        if str(identity) == AI_CHAT:
-            default_client = AI_CHAT_CLIENT
+        default_client = CLIENTS.get(str(identity), DEFAULT_CLIENT)
     token = caller.token
     if caller.user is not None:
         request = request_for(caller.user, caller.client or default_client, None, tokens.DEFAULT_TTL)
