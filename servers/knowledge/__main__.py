@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from argparse import Namespace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mcpguard import arguments, logs, run
 from servers.knowledge.engine import EngineError
@@ -16,6 +18,7 @@ from servers.knowledge.opening import Opened, fts5, open_index, tantivy
 from servers.knowledge.sample import ensure_sample
 from servers.knowledge.tools import build
 
+ENGINES = ("fts5", "tantivy", "opensearch")
 _ENV = "GATEHOUSE_KNOWLEDGE_"
 
 
@@ -39,14 +42,14 @@ def options() -> Namespace:
     )
     add(
         "--engine",
-        choices=("fts5", "tantivy", "opensearch"),
+        choices=ENGINES,
         default=os.environ.get(f"{_ENV}ENGINE", "fts5"),
         help="what ranks: SQLite's FTS5, tantivy (an extra), or OpenSearch (default: %(default)s)",
     )
     add(
         "--scan-seconds",
         type=float,
-        default=float(os.environ.get(f"{_ENV}SCAN_SECONDS", "10")),
+        default=os.environ.get(f"{_ENV}SCAN_SECONDS", "10"),
         metavar="SECONDS",
         help="how long between two looks at the folder (default: %(default)s)",
     )
@@ -92,8 +95,6 @@ def opened(given: Namespace) -> Opened:
         from servers.knowledge.connection import connect
         from servers.knowledge.opensearch import OpenSearchEngine
 
-        if not given.opensearch:
-            sys.exit("knowledge: --engine opensearch needs --opensearch URL")
         client = connect(given.opensearch, credentials=given.opensearch_credentials, ca=given.opensearch_ca)
         engine = OpenSearchEngine(client, given.opensearch_prefix)
         return open_index(documents, index, "opensearch", lambda *_: engine)
@@ -106,17 +107,33 @@ def _path(name: str) -> Path | None:
     return Path(value) if value else None
 
 
+def _problem(given: Namespace) -> str | None:
+    """Say what argparse doesn't look at: what is missing, and what came from the environment."""
+    base = urlsplit(given.base_url)
+    if given.documents is None or given.index is None:
+        return "give --documents and --index"
+    if given.engine not in ENGINES:
+        return f"there is no engine {given.engine!r}; there are {', '.join(ENGINES)}"
+    if not given.scan_seconds > 0:
+        return "--scan-seconds must be more than 0"
+    if not base.scheme or base.query or base.fragment:
+        return "--base-url must be an address that a path can be appended to"
+    if given.engine == "opensearch" and not given.opensearch:
+        return "--engine opensearch needs --opensearch URL"
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,99}", given.opensearch_prefix):
+        return "--opensearch-prefix has lower-case letters, digits and hyphens"
+    return None
+
+
 def main() -> None:
     """Serve, and keep the index like the folder."""
     given = options()
-    if given.documents is None or given.index is None:
-        sys.exit("knowledge: give --documents and --index")
-    if given.scan_seconds <= 0:
-        sys.exit("knowledge: --scan-seconds must be more than 0")
+    if problem := _problem(given):
+        sys.exit(f"knowledge: {problem}")
     try:
         ensure_sample(given.documents)
         parts = opened(given)
-    except (EngineError, OSError, ValueError, sqlite3.Error, ImportError) as error:
+    except (EngineError, OSError, ValueError, sqlite3.Error) as error:
         sys.exit(f"knowledge: {error}")
     base_url = given.base_url if given.base_url.endswith("/") else f"{given.base_url}/"
     logs.configure()  # before the thread that has something to say

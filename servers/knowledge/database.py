@@ -26,7 +26,11 @@ class Database:
         self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self.writer = self._connect()
-        self.writer.execute("PRAGMA journal_mode = WAL")
+        try:
+            self.writer.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.Error:
+            self.writer.close()
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 from urllib.parse import quote
 
+from mcpguard import backend
 from servers.knowledge.catalogue import Catalogue, Citation, Document
 from servers.knowledge.engine import Engine, Filters, Hit, Query
 from servers.knowledge.folder import nameable
@@ -56,7 +57,8 @@ class Library:
             return [], False
         asked = max(limit, 1) * _SPREAD + 1
         while True:
-            hits = self._engine.search(Query(words, scopes, filters, asked))
+            with backend(self._engine.name):
+                hits = self._engine.search(Query(words, scopes, filters, asked))
             kept = _spread(hits, each)
             # Many passages of few documents: look further down, until there is enough or no more.
             if len(kept) > limit or len(hits) < asked or asked >= _MOST:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import httpx
 
+from mcpguard import trace_headers
 from servers.knowledge.engine import TITLE_WEIGHT, Change, EngineError, Entry, Filters, Hit, Query, ranked
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -128,7 +129,7 @@ class OpenSearchEngine:
         tolerate: int = 0,
     ) -> httpx.Response:
         try:
-            headers = {"content-type": kind} if content is not None else {}
+            headers = trace_headers() | ({"content-type": kind} if content is not None else {})
             answer = self._client.request(method, path, content=content, headers=headers)
         except httpx.HTTPError as error:
             raise EngineError(_DOWN) from error

@@ -10,8 +10,8 @@ from typing_extensions import TypedDict
 
 from servers.knowledge.catalogue import Citation, Document
 
-PAGE = 32_000
-"""Characters of a document in one result."""
+PAGE = 20_000
+"""Characters of a document in one result, so that it is within the guard's limit in any script."""
 SNIPPET = 300
 
 _Url = Annotated[str, Field(description="Where a person reads it; for citations")]

@@ -16,8 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
-from mcpguard import authorize_tool
-from mcpguard.caller import caller
+from mcpguard import authorize_tool, caller
 from servers.knowledge import results as shapes
 from servers.knowledge.engine import EngineError, Filters, Kind
 from servers.knowledge.folder import LONGEST_PATH
@@ -79,7 +78,7 @@ def _add_assistants_tools(mcp: MCPServer[Any], library: Library) -> None:
         ctx: Context[Any, Any],
         offset: Annotated[int, Field(description="Start at this character, for what was cut off", ge=0)] = 0,
     ) -> Annotated[CallToolResult, shapes.FetchedDocument]:
-        """Read one document, up to 32,000 characters at a time."""
+        """Read one document, up to 20,000 characters at a time."""
         groups = caller(ctx).groups
         document = await _run(lambda: library.fetch(id, groups))
         if document is None:
