@@ -1,51 +1,58 @@
-"""The embedded engine: one DuckDB file, opened so that nothing but reading it is possible."""
+"""The embedded engine: one DuckDB file, opened so that nothing but reading it is possible.
+
+Its one writer is another process, for the moment that it takes (`duckdb_overwrite`).
+"""
+
+# ruff: noqa: ARG002 - every method of an `Engine` is told who asks; here everybody sees the same
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
 
-from servers.presto.engine import Cell, Column, EngineError, Execution, Limits, Parameters, Rows, Table
+from servers.presto.cells import Collector
+from servers.presto.duckdb_errors import advice
+from servers.presto.duckdb_file import DuckDBFile
+from servers.presto.duckdb_overwrite import overwrite
+from servers.presto.engine import (
+    Asker,
+    Column,
+    EngineError,
+    Estimate,
+    Execution,
+    Limits,
+    Overwrite,
+    Overwritten,
+    Rows,
+    Table,
+)
+from servers.presto.names import Namespace, TableName
 
 MEMORY_LIMIT = "512MB"
-THREADS = 2
 _BATCH = 256
-_LONGEST_MESSAGE = 300
-_EXACT_DIGITS = 15
-"""A double keeps that many decimal digits."""
-
-# The SQL guard is the first wall, and this the second: no writing, no files, no network, no extensions, no
-# Python variables as tables, and no way to unlock any of it.
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    "enable_external_access": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "python_enable_replacements": False,
-    "max_temp_directory_size": "0MB",
-    "threads": THREADS,
-    "lock_configuration": True,
-}
 
 _TABLES = """
-select table_name, coalesce(comment, ''), estimated_size
-from duckdb_tables() where schema_name = 'main' and not internal and not temporary order by table_name
+select database_name, schema_name, table_name, coalesce(comment, ''), estimated_size
+from duckdb_tables() where database_name = current_database() and not internal and not temporary
+order by all
 """
 _COLUMNS = """
-select table_name, column_name, data_type, coalesce(comment, '')
-from duckdb_columns() where schema_name = 'main' and not internal order by table_name, column_index
+select database_name, schema_name, table_name, column_name, data_type, coalesce(comment, '')
+from duckdb_columns() where database_name = current_database() and not internal
+order by database_name, schema_name, table_name, column_index
 """
 
 
 class DuckDBEngine:
-    """An `Engine` on one DuckDB file, which must exist."""
+    """An `Engine` on one DuckDB file, which must exist. Everybody sees the same tables."""
 
     name = "duckdb"
+    title = "DuckDB"
     dialect = "duckdb"
 
     def __init__(self, path: Path, memory_limit: str = MEMORY_LIMIT) -> None:
@@ -55,103 +62,166 @@ class DuckDBEngine:
             EngineError: it is not there, or is no DuckDB file.
 
         """
-        settings = {"memory_limit": memory_limit, **_SETTINGS}
-        try:
-            self._connection = duckdb.connect(str(path), read_only=True, config=settings)
-            self._tables = tuple(_read_tables(self._connection))
-        except duckdb.Error as error:
-            raise EngineError(f"can't open the warehouse {path}: {_first_line(error)}") from None
+        self._file = DuckDBFile(path, memory_limit)
+        self._catalog = ""
+        self._tables: Mapping[TableName, Table] = {}
+        self._look()
 
-    def tables(self) -> Sequence[Table]:
-        """Return the tables; the file is read-only, so they never change."""
-        return self._tables
+    @property
+    def namespace(self) -> Namespace:
+        """Return the file's tables: nobody else changes them."""
+        return Namespace(self._catalog, "main", frozenset({self._catalog}), frozenset(self._tables))
 
-    def start(self, sql: str, parameters: Parameters) -> Execution:
+    def catalogs(self, asker: Asker) -> Sequence[str]:
+        """Return the one there is."""
+        return [self._catalog]
+
+    def schemas(self, asker: Asker, catalog: str) -> Sequence[str]:
+        """Return the schemas that have tables."""
+        return sorted({name.schema for name in self._tables})
+
+    def tables(self, asker: Asker, catalog: str, schema: str) -> Sequence[Table]:
+        """Return a schema's tables."""
+        return [table for name, table in sorted(self._tables.items()) if name.schema == schema]
+
+    def table(self, asker: Asker, name: TableName) -> Table:
+        """Return one table with its columns."""
+        return self._tables[name]
+
+    def check(self, asker: Asker, sql: str) -> None:
+        """Bind the query, which names each column and type that is wrong."""
+        self._explain(sql)
+
+    def estimate(self, asker: Asker, sql: str) -> Estimate:
+        """Read the estimates off the plan; DuckDB has none in bytes."""
+        plan = self._explain(sql)
+        scanned = [_cardinality(node) for node in _nodes(plan) if "Table" in node.get("extra_info", {})]
+        known = [rows for rows in scanned if rows is not None]
+        return Estimate(_result_rows(plan), sum(known) if len(known) == len(scanned) else None, None)
+
+    def start(self, asker: Asker, sql: str) -> Execution:
         """Prepare one query, after asking DuckDB's own parser whether it is one that only reads."""
+        _only_select(sql)
+        return _Query(self._file, sql)
+
+    def count(self, asker: Asker, name: TableName) -> int:
+        """Count a table's rows."""
+        rows = _Query(self._file, f"select count(*) from {name.sql()}").fetch(Limits(1, 1000, 0))  # noqa: S608
+        return int(str(rows.rows[0][0]))
+
+    def overwrite(self, asker: Asker, order: Overwrite) -> Overwritten:
+        """Stage the rows in a file of their own while others read, then swap them in, alone for a moment."""
+        _only_select(order.sql)
         try:
-            kinds = [statement.type for statement in duckdb.extract_statements(sql)]
-        except duckdb.Error as error:
-            raise EngineError(_advice(error)) from None
-        if kinds != [duckdb.StatementType.SELECT]:
-            raise EngineError("Send exactly one SELECT.")
-        return _Query(self._connection.cursor(), sql, parameters)
+            return overwrite(
+                self._file, order, [column.name for column in self._tables[order.target].columns]
+            )
+        finally:
+            self._look()
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self._file.close()
+
+    def _look(self) -> None:
+        with self._file.reading() as cursor:
+            try:
+                found = list(_read_tables(cursor))
+                catalog = cursor.execute("select current_database()").fetchone()
+            except duckdb.Error as error:
+                raise EngineError(advice(error)) from None
+        self._catalog = str(catalog[0]).lower() if catalog else ""
+        self._tables = {table.name: table for table in found}
+
+    def _explain(self, sql: str) -> dict[str, object]:
+        _only_select(sql)
+        found = _Query(self._file, f"explain (format json) {sql}").fetch(Limits(1, 1_000_000, 0))
+        plan: list[dict[str, object]] = json.loads(str(found.rows[0][1]))
+        return plan[0]
 
 
 class _Query:
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters) -> None:
-        self._cursor = cursor
+    def __init__(self, file: DuckDBFile, sql: str) -> None:
+        self._file = file
         self._sql = sql
-        self._parameters = dict(parameters)
+        self._cursor: duckdb.DuckDBPyConnection | None = None
         self._interrupted = False
 
     def fetch(self, limits: Limits) -> Rows:
-        if self._interrupted:
-            raise EngineError("The query was stopped.")
-        try:
-            with self._cursor as cursor:
-                result = cursor.execute(self._sql, self._parameters or None)
-                columns = tuple(Column(str(d[0]), str(d[1]).lower()) for d in result.description or ())
-                return _fetch(result, columns, limits)
-        except duckdb.InterruptException:
-            raise EngineError("The query was stopped.") from None
-        except duckdb.Error as error:
-            raise EngineError(_advice(error)) from None
+        with self._file.reading(lambda: self._interrupted) as cursor:
+            self._cursor = cursor
+            try:
+                result = cursor.execute(self._sql)
+                columns = [Column(str(d[0]), str(d[1]).lower()) for d in result.description or ()]
+                collector = Collector(limits)
+                while (batch := result.fetchmany(_BATCH)) and collector.take(batch):
+                    pass
+                return collector.result(columns)
+            except duckdb.InterruptException:
+                raise EngineError(
+                    "The query was stopped."
+                    if self._interrupted
+                    else "A table was being overwritten. Run it again."
+                ) from None
+            except duckdb.Error as error:
+                raise EngineError(advice(error)) from None
+            finally:
+                self._cursor = None
 
     def interrupt(self) -> None:
         self._interrupted = True
-        self._cursor.interrupt()
+        cursor = self._cursor
+        if cursor is not None:
+            with suppress(duckdb.ConnectionException):  # it may just have ended
+                cursor.interrupt()
+
+    def progress(self) -> str:
+        return ""
 
 
-def _fetch(result: duckdb.DuckDBPyConnection, columns: tuple[Column, ...], limits: Limits) -> Rows:
-    """Take rows until a limit is reached; the engine's own LIMIT is not relied on."""
-    rows: list[tuple[Cell, ...]] = []
-    size = 0
-    while batch := result.fetchmany(_BATCH):
-        for values in batch:
-            row = tuple(_cell(value) for value in values)
-            size += len(json.dumps(row, ensure_ascii=False).encode())
-            if len(rows) == limits.rows:
-                return Rows(columns, tuple(rows), "rows")
-            if size > limits.bytes:
-                return Rows(columns, tuple(rows), "bytes")
-            rows.append(row)
-    return Rows(columns, tuple(rows))
+def _only_select(sql: str) -> None:
+    try:
+        kinds = [statement.type for statement in duckdb.extract_statements(sql)]
+    except duckdb.Error as error:
+        raise EngineError(advice(error)) from None
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise EngineError("Send exactly one SELECT.")
 
 
-def _cell(value: object) -> Cell:
-    """Turn one value into JSON. What a JSON number would round keeps its exact text, like dates and times."""
-    if value is None or isinstance(value, (bool, str)):
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= 2**53 else str(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal) and value.is_finite() and len(value.as_tuple().digits) <= _EXACT_DIGITS:
-        return float(value)
-    return str(value)
+def _read_tables(cursor: duckdb.DuckDBPyConnection) -> Iterable[Table]:
+    columns: dict[TableName, list[Column]] = {}
+    for catalog, schema, table, name, kind, description in cursor.execute(_COLUMNS).fetchall():
+        key = TableName(catalog.lower(), schema.lower(), table.lower())
+        columns.setdefault(key, []).append(Column(name, kind.lower(), description))
+    for catalog, schema, table, description, rows in cursor.execute(_TABLES).fetchall():
+        key = TableName(catalog.lower(), schema.lower(), table.lower())
+        yield Table(key, description, rows, tuple(columns.get(key, ())))
 
 
-def _read_tables(connection: duckdb.DuckDBPyConnection) -> Iterable[Table]:
-    columns: dict[str, list[Column]] = {}
-    for table, name, kind, description in connection.execute(_COLUMNS).fetchall():
-        columns.setdefault(table, []).append(Column(name, kind.lower(), description))
-    for name, description, rows in connection.execute(_TABLES).fetchall():
-        yield Table(name, description, rows, tuple(columns.get(name, ())))
+def _nodes(node: Mapping[str, object]) -> Iterable[dict[str, dict[str, str]]]:
+    pending: list[object] = [node]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, dict):
+            yield found
+            pending.extend(found.get("children", ()))
 
 
-def _first_line(error: Exception) -> str:
-    # Cut, since a message may quote the value it is about, and a value may be long.
-    return str(error).partition("\n")[0][:_LONGEST_MESSAGE]
+def _result_rows(plan: Mapping[str, object]) -> int | None:
+    """Return the rows that a plan gives. Of a LIMIT that is no sort's, DuckDB itself says 0."""
+    children, info = plan.get("children"), plan.get("extra_info")
+    limit = info.get("Limit") if isinstance(info, dict) else None
+    if not (isinstance(children, list) and children and limit):
+        return _cardinality(plan)
+    within = _result_rows(children[0])
+    return min(int(limit), within) if within is not None and str(limit).isdigit() else within
 
 
-def _advice(error: duckdb.Error) -> str:
-    message = _first_line(error)
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return "The query needs too much memory. Filter more, or aggregate over fewer columns."
-    if isinstance(error, duckdb.BinderException):
-        return f"{message} Look at the columns with describe_table and try again."
-    return f"{message} The SQL here is DuckDB's dialect; mend the query and try again."
+def _cardinality(node: Mapping[str, object]) -> int | None:
+    info = node.get("extra_info")
+    text = info.get("Estimated Cardinality") if isinstance(info, dict) else None
+    try:
+        rows = float(str(text).lstrip("~"))
+    except ValueError:
+        return None
+    return round(rows) if math.isfinite(rows) else None

@@ -13,7 +13,8 @@ Dimension: TypeAlias = Literal["day", "week", "month", "region", "channel", "adv
 MAX_DAYS = 731
 MAX_DIMENSIONS = 3
 
-# Ratios are of sums: an average of daily ratios would weigh a quiet day like a busy one.
+# Ratios are of sums: an average of daily ratios would weigh a quiet day like a busy one. They are cast since
+# Trino divides integers to an integer, and decimals to few digits.
 METRICS: Mapping[str, str] = MappingProxyType(
     {
         "revenue": "sum(f.revenue_usd)",
@@ -21,9 +22,9 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "orders": "sum(f.orders)",
         "impressions": "sum(f.impressions)",
         "clicks": "sum(f.clicks)",
-        "roas": "round(sum(f.revenue_usd) / nullif(sum(f.spend_usd), 0), 4)",
-        "ctr": "round(sum(f.clicks) / nullif(sum(f.impressions), 0), 6)",
-        "cpo": "round(sum(f.spend_usd) / nullif(sum(f.orders), 0), 4)",
+        "roas": "round(cast(sum(f.revenue_usd) as double) / nullif(sum(f.spend_usd), 0), 4)",
+        "ctr": "round(cast(sum(f.clicks) as double) / nullif(sum(f.impressions), 0), 6)",
+        "cpo": "round(cast(sum(f.spend_usd) as double) / nullif(sum(f.orders), 0), 4)",
     }
 )
 DIMENSIONS: Mapping[str, str] = MappingProxyType(
@@ -43,7 +44,7 @@ with shown as (
   select m.day, a.campaign_id, sum(m.impressions) as impressions, sum(m.clicks) as clicks,
          sum(m.spend_usd) as spend_usd
   from daily_metrics m join ads a on a.ad_id = m.ad_id
-  where m.day between $start and $end
+  where m.day between date '{start}' and date '{end}'
   group by m.day, a.campaign_id
 ), f as (
   select s.day, s.campaign_id, s.impressions, s.clicks, s.spend_usd,
@@ -58,7 +59,7 @@ class MetricsRefused(Exception):
 
 
 def query(metric: Metric, start: date, end: date, dimensions: Sequence[Dimension]) -> str:
-    """Return the SQL for one metric; `$start` and `$end` are its parameters.
+    """Return the SQL for one metric, in words that all engines read alike.
 
     Raises:
         MetricsRefused: the dates or dimensions make no sense.
@@ -73,7 +74,8 @@ def query(metric: Metric, start: date, end: date, dimensions: Sequence[Dimension
     keys = "".join(f"{DIMENSIONS[name]} as {name}, " for name in dimensions)
     positions = ", ".join(str(index + 1) for index in range(len(dimensions)))
     grouped = f"group by {positions} order by {positions}" if dimensions else ""
+    facts = _FACTS.format(start=start.isoformat(), end=end.isoformat())
     return (
-        f"{_FACTS} select {keys}{METRICS[metric]} as {metric} "  # noqa: S608 - from the tables above alone
+        f"{facts} select {keys}{METRICS[metric]} as {metric} "  # noqa: S608 - from the tables above alone
         f"from f join campaigns c on c.campaign_id = f.campaign_id {grouped}"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from servers.presto.duckdb_engine import DuckDBEngine
+from servers.presto.queries import Queries
 from servers.presto.sample import ensure_sample
 
 
@@ -21,3 +22,10 @@ def engine(database: Path) -> Iterator[DuckDBEngine]:
     engine = DuckDBEngine(database)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def queries(engine: DuckDBEngine) -> Iterator[Queries]:
+    queries = Queries(engine)
+    yield queries
+    queries.close()

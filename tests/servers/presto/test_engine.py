@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from pathlib import Path
 
-import anyio
 import duckdb
 import pytest
 
 from servers.presto.duckdb_engine import DuckDBEngine
-from servers.presto.engine import EngineError, Limits, Rows
-from servers.presto.running import Runner
+from servers.presto.engine import Asker, EngineError, Limits, Rows
 from servers.presto.sample import CAMPAIGNS, DAYS, ensure_sample
 from servers.presto.sqlguard import guard
 
+ANA = Asker("user:sso:ana", "sso", "ana")
 PLENTY = Limits(1000, 1_000_000, 20)
-CROSS = """select count(*) from daily_metrics a, daily_metrics b, daily_metrics c
-           where a.clicks + b.clicks > c.clicks"""
 
 
 def fetch(engine: DuckDBEngine, sql: str, limits: Limits = PLENTY) -> Rows:
-    return engine.start(sql, {}).fetch(limits)
+    return engine.start(ANA, sql).fetch(limits)
 
 
 def test_the_sample_is_the_same_everywhere(database: Path, engine: DuckDBEngine, tmp_path: Path) -> None:
@@ -31,11 +26,11 @@ def test_the_sample_is_the_same_everywhere(database: Path, engine: DuckDBEngine,
     assert not ensure_sample(again)
     assert [p.name for p in tmp_path.iterdir()] == ["again.duckdb"]
     other = DuckDBEngine(again)
-    for table in engine.tables():
-        rows = f"select md5(string_agg(t::varchar, ',' order by t)) from {table.name} t"
+    for table in engine.tables(ANA, "presto", "main"):
+        rows = f"select md5(string_agg(t::varchar, ',' order by t)) from {table.name.name} t"
         assert fetch(engine, rows).rows == fetch(other, rows).rows
     other.close()
-    assert {t.name: t.rows for t in engine.tables()} == {
+    assert {t.name.name: t.rows for t in engine.tables(ANA, "presto", "main")} == {
         "ads": 240,
         "campaigns": CAMPAIGNS,
         "daily_metrics": 240 * DAYS,
@@ -122,47 +117,9 @@ class TestLimits:
         small = DuckDBEngine(tmp_path / "small.duckdb", memory_limit="32MB")
         sql = "select count(*) from (select distinct a.ad_id, a.day, b.ad_id from daily_metrics a, ads b)"
         with pytest.raises(EngineError, match="too much memory"):
-            anyio.run(Runner(small).run, sql, {}, Limits(10, 1000, 60))
+            fetch(small, sql)
         small.close()
         assert [file.name for file in tmp_path.iterdir()] == ["small.duckdb"]  # nothing spilled to disk
-
-    def test_time_is_limited(self, engine: DuckDBEngine) -> None:
-        started = time.monotonic()
-        with pytest.raises(EngineError, match=r"longer than 0\.3 seconds and was stopped"):
-            anyio.run(Runner(engine).run, CROSS, {}, Limits(10, 1000, 0.3))
-        assert time.monotonic() - started < 5
-        assert fetch(engine, "select 1").rows == ((1,),)
-
-    def test_a_query_ends_when_its_caller_goes(self, engine: DuckDBEngine) -> None:
-        before = threading.active_count()
-
-        async def leave() -> None:
-            with anyio.move_on_after(0.3):
-                await Runner(engine).run(CROSS, {}, Limits(10, 1000, 60))
-
-        started = time.monotonic()
-        anyio.run(leave)
-        assert time.monotonic() - started < 5
-        assert threading.active_count() <= before + 1
-
-    def test_waiting_counts(self, engine: DuckDBEngine) -> None:
-        async def crowd() -> list[str]:
-            runner, errors = Runner(engine, at_once=1), []
-
-            async def one() -> None:
-                try:
-                    await runner.run(CROSS, {}, Limits(10, 1000, 0.3))
-                except EngineError as error:
-                    errors.append(str(error))
-
-            async with anyio.create_task_group() as group:
-                for _ in range(3):
-                    group.start_soon(one)
-            return errors
-
-        started = time.monotonic()
-        assert len(anyio.run(crowd)) == 3
-        assert time.monotonic() - started < 5
 
 
 def test_values_become_json(engine: DuckDBEngine) -> None:
@@ -190,6 +147,5 @@ QUERIES = (Path(__file__).parent / "queries.sql").read_text().partition("\n\n")[
 @pytest.mark.parametrize("sql", QUERIES)
 def test_an_analysts_query_means_what_it_meant(engine: DuckDBEngine, sql: str) -> None:
     """The SQL that runs is printed from the checked tree; it must give what the text itself would give."""
-    names = frozenset(table.name for table in engine.tables())
-    rewritten = guard(sql, names, 1000, "duckdb").sql
+    rewritten = guard(sql, engine.namespace, 1000, "duckdb").sql
     assert fetch(engine, rewritten).rows == fetch(engine, sql).rows

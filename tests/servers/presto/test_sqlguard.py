@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from servers.presto.sqlguard import MAX_LENGTH, SqlRefused, guard
+from servers.presto.names import Namespace, TableName
+from servers.presto.sqlguard import MAX_LENGTH, SqlRefused, guard, guard_whole
 
-TABLES = frozenset({"ads", "campaigns", "daily_metrics", "revenue"})
+NAMES = ("ads", "campaigns", "daily_metrics", "revenue")
+SPACE = Namespace(
+    "presto", "main", frozenset({"presto"}), frozenset(TableName("presto", "main", name) for name in NAMES)
+)
 
 
 def guarded(sql: str, rows: int = 100) -> str:
-    return guard(sql, TABLES, rows, "duckdb").sql
+    return guard(sql, SPACE, rows, "duckdb").sql
 
 
 REFUSED = {
@@ -184,7 +188,7 @@ def test_refused(case: str) -> None:
     ],
 )
 def test_the_smaller_limit_counts(sql: str, rows: int, limit: int, told: int) -> None:
-    found = guard(sql, TABLES, rows, "duckdb")
+    found = guard(sql, SPACE, rows, "duckdb")
     assert found.sql.endswith(f"LIMIT {limit}")
     assert found.limit == told
 
@@ -203,6 +207,7 @@ def test_comments_do_not_reach_the_engine() -> None:
         ("select * from ads", {"ads"}),
         ("select * from main.ADS", {"ads"}),
         ('select * from "Ads" as revenue', {"ads"}),
+        ('select * from presto."MAIN".ads', {"ads"}),
         ("with ads as (select * from ads) select * from ads", {"ads"}),
         (
             "with x as (select * from ads), y as (select * from x) select * from y, revenue",
@@ -218,4 +223,11 @@ def test_comments_do_not_reach_the_engine() -> None:
     ],
 )
 def test_the_tables_that_are_read(sql: str, tables: set[str]) -> None:
-    assert guard(sql, TABLES, 10, "duckdb").tables == tables
+    assert {table.name for table in guard(sql, SPACE, 10, "duckdb").tables} == tables
+
+
+def test_a_query_for_an_overwrite_keeps_all_its_rows() -> None:
+    assert guard_whole("select * from ads", SPACE, "duckdb").sql == "SELECT * FROM ads"
+    assert guard_whole("select * from ads limit 7", SPACE, "duckdb").sql == "SELECT * FROM ads LIMIT 7"
+    with pytest.raises(SqlRefused):
+        guard_whole("delete from ads", SPACE, "duckdb")

@@ -20,9 +20,9 @@ from identity.assertion import Assertion, Minter
 from identity.principal import SpiffeId, User
 from identity.signing import SigningKeys, generate_signing_key
 from mcpguard import app
-from servers.presto.duckdb_engine import DuckDBEngine
-from servers.presto.running import Runner
-from servers.presto.tools import MAX_ROWS, build
+from servers.presto.queries import Queries
+from servers.presto.results import MAX_ROWS
+from servers.presto.tools import build
 from tests.mcpguard.running import LEGACY, MODERN, Running, legacy, listening, modern, reason
 from tests.mcpguard.world import World
 
@@ -31,23 +31,28 @@ REVIEWERS = ROOT / "envoy" / "reviewers.local.yaml"
 REPORT_BOT = SpiffeId.parse("spiffe://corp.example/ns/prod/sa/report-bot")
 
 
-def who(*groups: str, workload: SpiffeId | None = None) -> Assertion:
-    user = User("sso", "ana", client="ide-plugin", expires=time.time() + 600) if groups else None
+def who(*groups: str, workload: SpiffeId | None = None, name: str = "ana") -> Assertion:
+    user = User("sso", name, client="ide-plugin", expires=time.time() + 600) if groups else None
     return Assertion(
         "presto", user, workload, frozenset({"employees", *groups}), "ide", None, None, "sha256:0"
     )
 
 
+TOOLS = {
+    *("list_catalogs", "list_schemas", "list_tables", "describe_table"),
+    *("validate_sql", "estimate_query", "run_query", "get_query_status", "fetch_more", "cancel_query"),
+    *("get_revenue_metrics", "overwrite_table"),
+}
 ENGINEER, SALES, OUTSIDER = who("ads", "ads-eng"), who("ads", "ads-sales"), who("spark-users")
 
 
 @pytest.fixture(scope="module")
-def presto(engine: DuckDBEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def presto(queries: Queries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     root: Path = tmp_path_factory.mktemp("presto")
     keys = generate_signing_key()
     (root / "identity.jwks").write_bytes(keys.public_jwks())
     guarded = app(
-        build(Runner(engine)),
+        build(queries),
         server="presto",
         policies=ROOT / "policies",
         reviewers=REVIEWERS,
@@ -89,11 +94,11 @@ def test_the_tools_and_their_schemas(presto: Running, era: str) -> None:
             return {tool.name: tool for tool in (await client.list_tools()).tools}
 
     found = anyio.run(tools)
-    assert found.keys() == {"list_tables", "describe_table", "run_query", "get_revenue_metrics"}
+    assert found.keys() == TOOLS - {"overwrite_table"}
     for tool in found.values():
         assert tool.description
         assert tool.title
-        assert tool.annotations.read_only_hint is True
+        assert tool.annotations.read_only_hint is (tool.name != "cancel_query")
         assert tool.output_schema["properties"]
         for argument in tool.input_schema["properties"].values():
             assert argument["description"]
@@ -112,7 +117,16 @@ def test_an_analysts_way(presto: Running, era: str) -> None:
     assert [t["name"] for t in tables["tables"]] == ["ads", "campaigns", "daily_metrics", "revenue"]
     assert tables["dialect"] == "duckdb"
     assert [c["name"] for c in table["columns"]] == ["day", "campaign_id", "orders", "revenue_usd"]
-    assert result == {"columns": ["n"], "rows": [[10800]], "row_count": 1, "truncated": False, "more": ""}
+    assert len(result.pop("query_id")) == 32
+    assert result == {
+        "state": "finished",
+        "dialect": "duckdb",
+        "columns": ["n"],
+        "rows": [[10800]],
+        "row_count": 1,
+        "truncated": False,
+        "more": "",
+    }
 
 
 DAYS = {"metric": "revenue", "start": "2026-01-01", "end": "2026-01-31"}
@@ -145,11 +159,8 @@ class TestWhoMay:
         body = presto.post(
             modern("tools/list"), SALES, mcp_protocol_version=MODERN, mcp_method="tools/list"
         ).json()
-        assert {tool["name"] for tool in body["result"]["tools"]} == {
-            "list_tables",
-            "describe_table",
-            "run_query",
-        }
+        shown = {tool["name"] for tool in body["result"]["tools"]}
+        assert shown == TOOLS - {"get_revenue_metrics", "overwrite_table"}
         assert body["result"]["cacheScope"] == "private"
 
 
@@ -157,9 +168,18 @@ class TestAnswers:
     def test_truncated_says_how_to_go_on(self, presto: Running) -> None:
         found = rows(presto, "select day, campaign_id from revenue order by all", max_rows=3)
         assert (found["row_count"], found["truncated"]) == (3, True)
-        assert "OFFSET 3" in found["more"]
-        following = rows(presto, "select day, campaign_id from revenue order by all offset 3", max_rows=3)
-        assert following["rows"][0] != found["rows"][-1]
+        assert found["more"] == "Rows 3 to 4999 and more: fetch_more(query_id, start=3)."
+        following = call(presto, "fetch_more", {"query_id": found["query_id"], "start": 3})[
+            "structuredContent"
+        ]
+        assert following["columns"] == found["columns"]
+        assert (
+            following["rows"]
+            == rows(presto, "select day, campaign_id from revenue order by all offset 3")["rows"]
+        )
+        last = call(presto, "fetch_more", {"query_id": found["query_id"], "start": 4990})["structuredContent"]
+        assert last["row_count"] == 10
+        assert last["more"].startswith("Only the first 5000 rows were kept.")
 
     def test_the_users_own_limit_truncates_nothing(self, presto: Running) -> None:
         assert rows(presto, "select * from ads limit 3")["truncated"] is False
@@ -168,8 +188,10 @@ class TestAnswers:
         wide = ", ".join(f"concat(name, ' {'x' * 100}') c{n}" for n in range(40))
         found = rows(presto, f"select {wide} from campaigns", max_rows=MAX_ROWS)
         assert found["truncated"] is True
-        assert "KiB" in found["more"]
+        assert "fetch_more" in found["more"]
         assert len(json.dumps(found)) < 64 * 1024
+        following = {"query_id": found["query_id"], "start": found["row_count"]}
+        assert call(presto, "fetch_more", following)["structuredContent"]["row_count"] > 0
 
     @pytest.mark.parametrize(
         ("sql", "hint"),
@@ -200,6 +222,107 @@ class TestAnswers:
     @pytest.mark.parametrize("max_rows", [0, -1, MAX_ROWS + 1, "many"])
     def test_the_row_limit_has_bounds(self, presto: Running, max_rows: Any) -> None:
         assert "max_rows" in refused(presto, "run_query", {"sql": "select 1", "max_rows": max_rows})
+
+
+class TestPlaces:
+    def test_catalogs_and_schemas(self, presto: Running) -> None:
+        found = call(presto, "list_catalogs", {})["structuredContent"]
+        assert found == {"dialect": "duckdb", "default": "presto", "catalogs": ["presto"]}
+        found = call(presto, "list_schemas", {})["structuredContent"]
+        assert (found["catalog"], found["default"], found["schemas"]) == ("presto", "main", ["main"])
+        assert "list_catalogs" in refused(presto, "list_schemas", {"catalog": "system"})
+
+    def test_a_table_by_any_of_its_names(self, presto: Running) -> None:
+        for name in ("revenue", "MAIN.revenue", 'presto."main".revenue'):
+            found = call(presto, "describe_table", {"table": name})["structuredContent"]
+            assert found["name"] == "presto.main.revenue"
+        for name in ("a.b.c.d", "", "temp.revenue", "information_schema.tables"):
+            assert "list_tables" in refused(presto, "describe_table", {"table": name})
+
+    def test_only_some_tables(self, presto: Running) -> None:
+        found = call(presto, "list_tables", {"like": "REV"})["structuredContent"]
+        assert [table["name"] for table in found["tables"]] == ["revenue"]
+
+
+class TestForesight:
+    def test_a_good_query(self, presto: Running) -> None:
+        sql = "select c.name, sum(r.orders) from revenue r join campaigns c using (campaign_id) group by 1"
+        found = call(presto, "validate_sql", {"sql": sql})["structuredContent"]
+        tables = ["presto.main.campaigns", "presto.main.revenue"]
+        assert found == {"valid": True, "problem": "", "tables": tables, "dialect": "duckdb"}
+        found = call(presto, "estimate_query", {"sql": sql})["structuredContent"]
+        assert found["scanned_rows"] == 10800 + 60
+        assert 0 < found["rows"] <= 10800
+        assert found["scanned_bytes"] is None
+        limited = call(presto, "estimate_query", {"sql": "select * from revenue limit 7"})[
+            "structuredContent"
+        ]
+        assert limited["rows"] == 7
+
+    @pytest.mark.parametrize(
+        ("sql", "hint"),
+        [
+            ("select nope from revenue", "describe_table"),
+            ("drop table revenue", "Only SELECT"),
+            ("explain analyze delete from revenue", "Only SELECT"),
+            ("select day + name from revenue, campaigns", "try again"),
+        ],
+    )
+    def test_a_bad_query(self, presto: Running, sql: str, hint: str) -> None:
+        found = call(presto, "validate_sql", {"sql": sql})["structuredContent"]
+        assert found["valid"] is False
+        assert hint in found["problem"]
+        assert refused(presto, "estimate_query", {"sql": sql})
+
+
+SLOW = """select count(*) from daily_metrics a, daily_metrics b, daily_metrics c
+          where a.clicks + b.clicks > c.clicks"""
+
+
+class TestLongQueries:
+    def start(self, presto: Running) -> str:
+        found = call(presto, "run_query", {"sql": SLOW, "wait_seconds": 0})["structuredContent"]
+        assert found["state"] in {"queued", "running"}
+        assert (found["rows"], found["truncated"]) == ([], True)
+        assert "get_query_status" in found["more"]
+        query: str = found["query_id"]
+        return query
+
+    def test_one_is_followed_and_stopped(self, presto: Running) -> None:
+        query = {"query_id": self.start(presto)}
+        assert call(presto, "get_query_status", query)["structuredContent"]["state"] in {"queued", "running"}
+        assert "get_query_status" in call(presto, "fetch_more", query)["structuredContent"]["more"]
+        stopped = call(presto, "cancel_query", query)["structuredContent"]
+        assert stopped["state"] == "cancelled"
+        assert call(presto, "cancel_query", query)["structuredContent"] == stopped
+        assert "cancelled" in refused(presto, "fetch_more", query)
+
+    def test_nobody_elses(self, presto: Running) -> None:
+        query = {"query_id": self.start(presto)}
+        other = who("ads", "ads-eng", name="ben")
+        said = set()
+        for tool in ("get_query_status", "fetch_more", "cancel_query"):
+            theirs, nobodys = (
+                call(presto, tool, query, other),
+                call(presto, tool, {"query_id": "0" * 32}, other),
+            )
+            assert theirs["isError"] is True
+            assert nobodys["isError"] is True
+            said.add(theirs["content"][0]["text"].replace(query["query_id"], ""))
+            said.add(nobodys["content"][0]["text"].replace("0" * 32, ""))
+        assert len({text.partition(":")[2] for text in said}) == 1
+        assert call(presto, "get_query_status", query)["structuredContent"]["state"] in {"queued", "running"}
+        call(presto, "cancel_query", query)
+
+    def test_a_finished_one_is_read_later(self, presto: Running) -> None:
+        found = call(presto, "run_query", {"sql": "select 41 + 1 as n", "wait_seconds": 0})[
+            "structuredContent"
+        ]
+        query = {"query_id": found["query_id"]}
+        deadline = time.monotonic() + 20
+        while call(presto, "get_query_status", query)["structuredContent"]["state"] != "finished":
+            assert time.monotonic() < deadline
+        assert call(presto, "fetch_more", query)["structuredContent"]["rows"] == [[42]]
 
 
 class TestRevenueMetrics:
