@@ -42,7 +42,6 @@ CHAT_BOT = "spiffe://corp.example/ns/prod/sa/chat-bot"
 NOTEBOOK = "spiffe://corp.example/ns/dev/sa/notebook"
 CLIENTS: Mapping[str, str] = {AI_CHAT: "ai-chat-web", CHAT_BOT: "chat-bot", NOTEBOOK: "notebook"}
 """The client whose users a surface on the mesh may bring."""
-AI_CHAT_CLIENT = CLIENTS[AI_CHAT]
 CHANNELS: Mapping[str, str] = {"airflow-support": "C024BE91L", "spark-help": "C0LAN2Q65"}
 """Ids of the chat bot's channels, by the names that policy uses."""
 

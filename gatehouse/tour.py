@@ -10,6 +10,8 @@ from rich.table import Table
 from gatehouse.tour_bench import Bench, Result
 from gatehouse.tour_calls import CALLS
 from gatehouse.tour_changes import changes
+from gatehouse.tour_servers import CALLS as SERVERS
+from gatehouse.tour_servers import confirmations
 
 Show = Callable[[Result], None]
 
@@ -24,8 +26,9 @@ def tour(bench: Bench, show: Show) -> list[Result]:
 
 
 def _all(bench: Bench) -> Iterator[Result]:
-    for row in CALLS:
+    for row in (*CALLS, *SERVERS):
         yield bench.run(row)
+    yield from confirmations(bench)
     yield from changes(bench)
 
 

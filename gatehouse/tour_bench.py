@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import httpx
 
 from gatehouse import tokens
-from gatehouse.client import Call, Credentials, Outcome, perform, tls_context
+from gatehouse.answering import Choice, Respond
+from gatehouse.client import Answered, Call, Credentials, Outcome, perform, tls_context
 from gatehouse.devca import DevCa, Pair
 from gatehouse.issuers import issuer_named
 from gatehouse.observe import wait_until
-from gatehouse.people import request_for
+from gatehouse.people import CHANNELS, request_for
 from gatehouse.state import State
 from gatehouse.tour_calls import OK, Row, Way
 from identity.principal import JsonValue, SpiffeId
@@ -54,13 +55,25 @@ class Bench:
         self._ca = DevCa(state)
         self._pairs: dict[SpiffeId, Pair] = {}
 
-    def run(self, row: Row) -> Result:
-        """Make the row's call."""
+    def run(self, row: Row, repeat: Answered | None = None) -> Result:
+        """Make the row's call; with `repeat`, begin with this answer of an earlier one."""
         if row.way is Way.SPOOFED:
             return self._spoofed(row)
-        call = Call(self.url(row), row.tool, row.arguments, row.era)
-        outcome = perform(call, self._credentials(row), self.state.server_ca)
-        return _checked(Result(row, outcome))
+        call = Call(
+            self.url(row),
+            row.tool,
+            row.arguments,
+            row.era,
+            headers={headers.ASSERTED_CHANNEL: CHANNELS[row.channel]} if row.channel else {},
+            respond=_responder(row.answer),
+            repeat=repeat,
+        )
+        deadline = time.monotonic() + row.patience
+        while True:
+            outcome = perform(call, self._credentials(row), self.state.server_ca)
+            result = _checked(Result(row, outcome))
+            if result.as_expected or time.monotonic() > deadline:
+                return result
 
     def url(self, row: Row) -> str:
         """The row's server, by its way."""
@@ -142,12 +155,35 @@ def repeat_for(seconds: float, call: Callable[[], Result]) -> Result:
             return result
 
 
+def _responder(answer: Choice | None) -> Respond | None:
+    return None if answer is None else lambda _question: answer
+
+
 def _checked(result: Result) -> Result:
-    """An allowed call must have brought something: an empty answer would prove nothing."""
-    found = result.outcome.result
-    if result.outcome.ok and isinstance(found, dict) and not (found.get("rows") or found.get("tables")):
+    """An allowed call must have brought what it should: an empty answer would prove nothing."""
+    row, outcome = result.row, result.outcome
+    if not outcome.ok:
+        return result
+    found = outcome.result
+    if isinstance(found, dict) and not any(isinstance(v, list | str) and v for v in found.values()):
         return replace(result, failed=True, note="the answer is empty")
-    return result
+    text = json.dumps(found, ensure_ascii=False)
+    if row.shows not in text:
+        return replace(result, failed=True, note=f"the answer lacks {row.shows!r}")
+    if row.hides and row.hides in text:
+        return replace(result, failed=True, note=f"the answer shows {row.hides!r}")
+    if row.answer is not None and not outcome.asked:
+        return replace(result, failed=True, note="nobody was asked")
+    return replace(result, note=_proof(row))
+
+
+def _proof(row: Row) -> str:
+    """What an answer that passed has proven, where that is more than that it came."""
+    if row.answer is not None:
+        return "asked, and confirmed"
+    if row.shows:
+        return f"shows {row.shows}"
+    return f"hides {row.hides}" if row.hides else ""
 
 
 def _tool_call(row: Row) -> dict[str, JsonValue]:

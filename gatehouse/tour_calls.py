@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import MappingProxyType
 
+from gatehouse.answering import Choice
 from gatehouse.client import Era
 from gatehouse.people import AI_CHAT, CLIENTS, REPORT_BOT
 from gatehouse.tokens import DEFAULT_CLIENT, DEFAULT_TTL
@@ -48,6 +49,16 @@ class Row:
     server: str = "presto"
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     era: Era = Era.STATELESS
+    channel: str | None = None
+    """The chat bot's channel, by its name in policy."""
+    shows: str = ""
+    """A text that the answer must hold."""
+    hides: str = ""
+    """A text that it must not hold."""
+    answer: Choice | None = None
+    """What the person says to a confirmation; None: the client can't ask anybody."""
+    patience: float = 0.0
+    """Seconds that the call is repeated until it goes as expected, where something has to happen first."""
 
 
 SQL: Mapping[str, JsonValue] = MappingProxyType(
