@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test test-compose test-spark bench lint types proto golden docs lock clean
+.PHONY: help venv demo test test-compose test-airflow test-spark bench lint types proto golden docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ test: lint types ## lint, types, and every test that needs no container engine
 
 test-compose: $(READY) ## build, start and call docker-compose.yml; skips where no engine answers
 	$(BIN)/pytest -m compose tests/compose
+
+test-airflow: $(READY) ## a real Airflow 3 (.venv/airflow, 300 MB, some minutes): the REST engine must pass what its fake does
+	test -x .venv/airflow/bin/pip || $(PYTHON) -m venv .venv/airflow
+	.venv/airflow/bin/pip install --quiet --disable-pip-version-check apache-airflow -c tests/servers/airflow/constraints.txt
+	GATEHOUSE_TEST_AIRFLOW=.venv/airflow $(BIN)/pytest -m airflow tests/servers/airflow
 
 test-spark: $(READY) ## a real Spark (.venv/spark, 500 MB; needs Java): both engines of the Spark server must agree
 	test -x .venv/spark/bin/pip || $(PYTHON) -m venv .venv/spark

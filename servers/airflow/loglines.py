@@ -86,7 +86,8 @@ def _structured(lines: Sequence[LogLine], at: int) -> Found:
 
 
 def _name(raised: Raised) -> str:
-    return f"{raised.type}: {raised.message}" if raised.message else raised.type
+    words = " ".join(raised.message.split())
+    return f"{raised.type}: {words}" if words else raised.type
 
 
 def _own(frames: Sequence[str]) -> str:

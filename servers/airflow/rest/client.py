@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import ssl
 import threading
 import time
 from collections.abc import Generator, Mapping
@@ -68,7 +69,7 @@ class Client:
         self._http = httpx.Client(
             base_url=_checked(base_url),
             timeout=httpx.Timeout(timeout, connect=5.0),
-            verify=httpx.create_ssl_context(verify=str(ca)) if ca else True,
+            verify=ssl.create_default_context(cafile=ca) if ca else True,
             follow_redirects=False,
             trust_env=False,
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=4),
