@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from servers.knowledge.connection import connect
-from servers.knowledge.engine import Filters
+from servers.knowledge.engine import Filters, Query
 from servers.knowledge.indexer import Scan
 from servers.knowledge.library import Library
 from servers.knowledge.opening import MakeEngine, Opened, fts5, open_index, tantivy
 from servers.knowledge.opensearch import OpenSearchEngine
+from servers.knowledge.words import words_of
 from tests.servers.knowledge.fake_opensearch import CREDENTIALS, FakeOpenSearch, running
 
 ENGINES = ("fts5", "tantivy", "opensearch")
@@ -58,6 +61,12 @@ class Shelf:
     def find(self, text: str, *groups: str, filters: Filters = EVERYTHING, limit: int = 10) -> list[str]:
         found, _ = self.library.documents(text, frozenset(groups), filters, limit)
         return [one.path for one in found]
+
+    def scores(self, text: str, *groups: str) -> dict[tuple[str, int], float]:
+        """What the engine itself says of the scopes that these groups see."""
+        scopes = self.library._visible(frozenset(groups))
+        hits = self.opened.engine.search(Query(words_of(text), scopes, EVERYTHING, 100))
+        return {(hit.path, hit.ordinal): pytest.approx(hit.score, rel=1e-5) for hit in hits}
 
     def sees(self, path: str, *groups: str) -> bool:
         return self.library.fetch(path, frozenset(groups)) is not None

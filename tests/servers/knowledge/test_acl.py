@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def test_the_hidden_leaves_no_trace(
              for n, (folder, words, own) in enumerate(documents)}  # fmt: skip
     visible = {path for path, (_, acl, _) in paths.items() if acl.admits(groups)}
     orders = []
+    scores = []
     for present in (paths.keys(), visible):
         with tempfile.TemporaryDirectory() as root, shelf_of(Path(root), engine) as shelf:
             for folder, names in folders.items():
@@ -69,10 +71,36 @@ def test_the_hidden_leaves_no_trace(
             shelf.scan()
             found, more = shelf.library.passages(" ".join(question), groups, Filters(), limit, 3)
             orders.append(([(one.path, one.heading) for one in found], more))
+            scores.append(shelf.scores(" ".join(question), *groups))
             for path in present:
                 assert (shelf.library.fetch(path, groups) is not None) == (path in visible)
     assert orders[0] == orders[1]
+    assert scores[0] == scores[1]
     assert {path for path, _ in orders[0][0]} <= visible
+
+
+def test_several_scopes_rank_like_one(shelf: Shelf) -> None:
+    """Of passages of one length, where the average says nothing, the scores are those of a single index."""
+    documents = {
+        f"{n}.md": f"# Note {n}\n\n{' '.join(WORDS[(n * step) % 5] for step in range(1, 7))}\n"
+        for n in range(12)
+    }
+    for path, text in documents.items():
+        shelf.write(path, text)
+    shelf.scan()
+    together = shelf.scores("otter heron reed")
+    for number, (path, text) in enumerate(documents.items()):
+        if number % 3:
+            shelf.write(path, f"---\ngroups: [{GROUPS[number % 3]}]\n---\n{text}")
+    shelf.scan()
+    assert len(shelf.library._visible(frozenset(GROUPS))) == 3
+    assert len(shelf.scores("otter heron reed")) < len(together)
+    if shelf.name == "tantivy":  # else the passages that moved count until they are merged away
+        shelf.opened.close()
+        shutil.rmtree(shelf.root / "index")
+        shelf._open()
+        shelf.scan()
+    assert shelf.scores("otter heron reed", *GROUPS) == together
 
 
 def test_a_scopes_rarity_is_that_of_all_that_is_seen(shelf: Shelf) -> None:
