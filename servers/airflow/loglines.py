@@ -81,7 +81,8 @@ def _structured(lines: Sequence[LogLine], at: int) -> Found:
     for each in chain:
         own = [frame for frame in each.frames if not _LIBRARY.search(frame)] or list(each.frames)
         frames += [f"  at {frame}" for frame in own[-FRAMES:]]
-    context = _context(lines, at)
+    # Airflow reads a task's output beside its log, so what was printed before may stand after the error.
+    context = _context(lines, at) + _context(lines, min(len(lines), at + 1 + BEFORE), at + 1)
     return Found(cut("; ".join([error, *causes])), place, (*context, *map(cut, frames), cut(error), *causes))
 
 
@@ -138,8 +139,8 @@ def _words(lines: Sequence[LogLine]) -> Found:
     return Found(cut(error), "", tuple(dict.fromkeys([*around, *map(cut, closing)])))
 
 
-def _context(lines: Sequence[LogLine], at: int) -> tuple[str, ...]:
-    return tuple(cut(line.text) for line in lines[max(0, at - BEFORE) : at])
+def _context(lines: Sequence[LogLine], end: int, start: int = 0) -> tuple[str, ...]:
+    return tuple(cut(line.text) for line in lines[max(start, end - BEFORE) : end])
 
 
 def _indent(text: str) -> int:

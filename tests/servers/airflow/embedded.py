@@ -18,15 +18,15 @@ DEADLINE = 20.0
 Value = TypeVar("Value")
 
 
-def until(look: Callable[[], Value | None], what: str) -> Value:
+def until(look: Callable[[], Value | None], what: str, within: float = DEADLINE) -> Value:
     """Return the first value that is there, looking every 10 ms."""
     pause = threading.Event()
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if (found := look()) is not None:
             return found
         pause.wait(0.01)
-    raise AssertionError(f"{what} did not happen within {DEADLINE} s")
+    raise AssertionError(f"{what} did not happen within {within} s")
 
 
 class World:
@@ -79,12 +79,12 @@ class World:
         return [line.text for line in self.engine.log(Attempt(run.dag_id, run.run_id, task_id, attempt))]
 
 
-def ended(engine: Engine, run: Run) -> Run:
+def ended(engine: Engine, run: Run, within: float = DEADLINE) -> Run:
     def look() -> Run | None:
         now = engine.run(run.dag_id, run.run_id)
         return now if now.state in ("success", "failed") else None
 
-    return until(look, f"the end of {run.run_id}")
+    return until(look, f"the end of {run.run_id}", within)
 
 
 def dag(dag_id: str, tasks: Mapping[str, str], head: str = "") -> str:

@@ -113,7 +113,12 @@ def test_a_structured_error_counts_before_text() -> None:
     assert why == Found(
         "ValueError: n/a",
         "/dags/a.py:9 in load",
-        ("ERROR: something earlier", "  at /dags/a.py:9 in load", "ValueError: n/a"),
+        (
+            "ERROR: something earlier",
+            "ERROR: something later",
+            "  at /dags/a.py:9 in load",
+            "ValueError: n/a",
+        ),
     )
 
 

@@ -19,6 +19,9 @@ from tests.servers.airflow.embedded import ended
 from tests.servers.airflow.fake_airflow import FakeAirflow
 from tests.servers.airflow.standalone import VENV, Account, standalone
 
+SLOW = 120.0
+"""Seconds: a real one begins a process for each attempt, which takes it some of them."""
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -66,7 +69,7 @@ def test_import_errors(engine: RestEngine) -> None:
 def test_a_run_that_works(engine: RestEngine) -> None:
     run = engine.trigger("good", {"day": "2026-01-01", "evil": "'; id #"}, "because")
     assert (run.state, run.run_type, run.note) == ("queued", "manual", "because")
-    done = ended(engine, run)
+    done = ended(engine, run, SLOW)
     assert done.state == "success"
     assert done.seconds is not None
     tasks = engine.task_instances("good", run.run_id)
@@ -79,7 +82,7 @@ def test_a_run_that_works(engine: RestEngine) -> None:
 
 def test_a_run_that_fails_is_diagnosed_and_cleared(engine: RestEngine) -> None:
     run = engine.trigger("failing", {}, "")
-    assert ended(engine, run).state == "failed"
+    assert ended(engine, run, SLOW).state == "failed"
     found = diagnose(engine, pick_run(engine, "failing"))
     assert found.states == {"success": 1, "failed": 1, "upstream_failed": 1}
     (cause,) = found.causes
@@ -98,18 +101,18 @@ def test_a_run_that_fails_is_diagnosed_and_cleared(engine: RestEngine) -> None:
         ("transform", "no_status"),
         ("load", "no_status"),
     }
-    assert ended(engine, run).state == "failed"
+    assert ended(engine, run, SLOW).state == "failed"
     tries = engine.tries("failing", run.run_id, "transform", -1)
     assert [each.try_number for each in tries] == [1, 2, 3, 4]
     assert {each.state for each in tries} == {"failed"}
     assert {t.task_id for t in engine.clear("failing", run.run_id, ["transform"])} == {"transform", "load"}
-    assert ended(engine, run).state == "failed"
+    assert ended(engine, run, SLOW).state == "failed"
     assert engine.tries("failing", run.run_id, "load", -1) == []
 
 
 def test_other_failures(engine: RestEngine) -> None:
     run = engine.trigger("mixed", {}, "")
-    found = diagnose(engine, ended(engine, run))
+    found = diagnose(engine, ended(engine, run, SLOW))
     causes = {(cause.task.task_id, cause.task.map_index): cause.attempts[0].found for cause in found.causes}
     assert set(causes) == {("sh", -1), ("part", 1), ("big", -1)}
     sh, part, big = causes["sh", -1], causes["part", 1], causes["big", -1]
