@@ -334,6 +334,10 @@ def test_a_process_of_somebody_else_with_that_number_is_let_live() -> None:
     with subprocess.Popen(
         ["sleep", "60"], env={"GATEHOUSE_ATTEMPT": "another"}, start_new_session=True
     ) as other:
+        environment = Path(f"/proc/{other.pid}/environ")
+        until(
+            lambda: environment.read_bytes() or None, "its environment, which comes a moment after its start"
+        )
         assert not kill_left_over(other.pid, "mine")
         assert other.poll() is None
         assert kill_left_over(other.pid, "another")
