@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mcp.server.mcpserver.exceptions import ToolError
 
-from identity.assertion import Assertion
 from mcpguard.current import current
 from mcpguard.tracing import trace_headers
 from servers.presto.engine import Asker
@@ -20,11 +19,7 @@ def asker() -> Asker:
     call = current()
     if call is None:
         raise ToolError("This call has no verified caller. Call through the gateway.")
-    return known(call.admission.assertion)
-
-
-def known(assertion: Assertion) -> Asker:
-    """Return whom an assertion speaks of."""
+    assertion = call.admission.assertion
     user = assertion.user
     return Asker(
         key=f"user:{user.key}" if user is not None else f"workload:{assertion.workload}",

@@ -426,8 +426,8 @@ class TestCommand:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 1
         assert out == ""
-        assert err.splitlines()[-1].startswith("presto: ")
-        assert said in err.splitlines()[-1]
+        (line,) = [line for line in err.splitlines() if line.startswith("presto: ")]
+        assert said in line
         assert "Traceback" not in err
 
     def test_wrong_usage(self, tmp_path: Path) -> None:
