@@ -58,6 +58,7 @@ lock: ## resolve requirements.lock anew, for every platform, with hashes
 	.venv/lock/bin/pip install --quiet uv
 	.venv/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+	deploy/lock.sh
 
 clean: ## remove what make made: .venv, .gatehouse, caches
 	rm -rf .venv .gatehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
