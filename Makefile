@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help venv demo test test-compose test-airflow test-spark bench lint types proto golden docs lock clean
+.PHONY: help venv demo test test-compose test-clients test-airflow test-spark bench lint types proto golden docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: lint types ## lint, types, and every test that needs no container engine
 
 test-compose: $(READY) ## build, start and call docker-compose.yml; skips where no engine answers
 	$(BIN)/pytest -m compose tests/compose
+
+test-clients: $(READY) ## other people's clients, through Envoy: MCP's inspector and its conformance tests (Node and npm, 250 MB)
+	$(BIN)/pytest -m clients tests/clients
 
 test-airflow: $(READY) ## a real Airflow 3 (.venv/airflow, 300 MB, some minutes): the REST engine must pass what its fake does
 	test -x .venv/airflow/bin/pip || $(PYTHON) -m venv .venv/airflow
@@ -53,11 +56,12 @@ docs: $(READY) ## write docs/schema/ and docs/reasons.md anew
 	$(BIN)/gatehouse policy schema --out docs/schema
 	$(BIN)/gatehouse policy reasons --out docs/reasons.md
 
-lock: ## resolve requirements.lock anew, for every platform, with hashes
+lock: ## resolve requirements.lock and deploy/requirements.lock anew, with hashes
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/pip install --quiet uv
 	.venv/lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --upgrade -o requirements.lock
+	deploy/lock.sh
 	deploy/lock.sh
 
 clean: ## remove what make made: .venv, .gatehouse, caches
