@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from gatehouse import registered
 from gatehouse.state import State
@@ -52,7 +51,7 @@ SEEDS: tuple[Seed, ...] = (
 )
 """In the order in which they are shown. A fifth is one entry here, its policy, and its endpoint."""
 
-_ALL = ("--confirmations", "{data}/confirmations.sqlite")
+_ALL = ("--confirmations", "{data}/confirmations.sqlite", "--usage-file", "{usage}")
 """Options of `mcpguard`, for every server."""
 
 
@@ -88,14 +87,14 @@ def missing() -> tuple[str, ...]:
 def _seed(seed: Seed, state: State) -> Program:
     # -P: a folder that happens to be called like a package of ours stands in nobody's way
     command = ("-P", "-m", f"servers.{seed.name}")
-    return Program(seed.name, command, _filled((*seed.options, *_ALL), state.data(seed.name)), seed.example)
+    return Program(seed.name, command, _filled((*seed.options, *_ALL), state, seed.name), seed.example)
 
 
 def _registered(server: registered.Registered, state: State) -> Program:
     return Program(
-        server.name, (str(server.program),), _filled(_ALL, state.data(server.name)), server.example
+        server.name, (str(server.program),), _filled(_ALL, state, server.name), server.example
     )
 
 
-def _filled(options: tuple[str, ...], data: Path) -> tuple[str, ...]:
-    return tuple(option.format(data=data) for option in options)
+def _filled(options: tuple[str, ...], state: State, name: str) -> tuple[str, ...]:
+    return tuple(option.format(data=state.data(name), usage=state.usage) for option in options)

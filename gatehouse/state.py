@@ -90,6 +90,11 @@ class State:
         """JSON: servers of teams that `gatehouse up` starts beside its own."""
         return self.root / "servers.json"
 
+    @property
+    def usage(self) -> Path:
+        """JSON lines: what every server's calls came to."""
+        return self.root / "usage.jsonl"
+
     def data(self, server: str) -> Path:
         """Where the embedded engine of a server keeps what it has."""
         return self.root / "data" / server

@@ -257,6 +257,7 @@ def say_where(live: Running) -> None:
         ("Envoy's admin page", str(found["envoy_admin"])),
         ("policy", str(plan.policies)),
         ("decisions", str(plan.state.decisions)),
+        ("usage", str(plan.state.usage)),
         ("logs", str(plan.state.logs)),
         ("CA of the listeners", str(plan.state.server_ca)),
     ]

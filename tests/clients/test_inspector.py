@@ -1,4 +1,4 @@
-"""`@modelcontextprotocol/inspector --cli` lists and calls tools of every server through Envoy, in both eras."""
+"""`@modelcontextprotocol/inspector --cli` lists and calls every server through Envoy, in both eras."""
 
 from __future__ import annotations
 
