@@ -34,3 +34,10 @@ def admitted(request: object) -> Admission | None:
     scope: object = getattr(request, "scope", None)
     found: object = scope.get(_KEY) if isinstance(scope, dict) else None
     return found if isinstance(found, Admission) else None
+
+
+def headers_of(request: object) -> list[tuple[bytes, bytes]]:
+    """Return the headers of the HTTP request that the SDK hands on with each message, as they came."""
+    scope: object = getattr(request, "scope", None)
+    found: object = scope.get("headers") if isinstance(scope, dict) else None
+    return found if isinstance(found, list) else []

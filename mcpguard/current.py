@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -25,19 +23,10 @@ class Running:
         return assertion.user.key if assertion.user is not None else f"workload:{assertion.workload}"
 
 
-_RUNNING: ContextVar[Running | None] = ContextVar("mcpguard_running", default=None)
+RUNNING: ContextVar[Running | None] = ContextVar("mcpguard_running", default=None)
+"""The current call, also in the threads that it starts through anyio."""
 
 
 def current() -> Running | None:
     """Return the call that this code runs for."""
-    return _RUNNING.get()
-
-
-@contextmanager
-def running(call: Running) -> Iterator[None]:
-    """Make `call` the current one, also in the threads that it starts through anyio."""
-    token = _RUNNING.set(call)
-    try:
-        yield
-    finally:
-        _RUNNING.reset(token)
+    return RUNNING.get()

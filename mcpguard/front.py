@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -58,8 +58,9 @@ class Gone(Exception):
 class Call:
     """What is known of one request so far; the log wants as much of it as there is."""
 
-    decision_id: str
     started: float
+    decision_id: str = ""
+    """The one that ext_authz gave it, so that all logs agree; else one of our own."""
     message: Message | None = None
     assertion: Assertion | None = None
 
@@ -101,7 +102,7 @@ class Front:
             await _plain(send, 404, b"not found\n")
 
     async def _mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(secrets.token_hex(16), time.perf_counter())
+        call = Call(time.perf_counter())
         try:
             body = await self._admit(call, scope, receive)
         except Refused as refused:
@@ -121,7 +122,7 @@ class Front:
 
     async def _confirmation(self, scope: Scope, receive: Receive, send: Send, path: bytes) -> None:
         """Show or answer one question of URL mode to the person who was asked."""
-        call = Call(secrets.token_hex(16), time.perf_counter())
+        call = Call(time.perf_counter(), secrets.token_hex(16))
         try:
             call.assertion = self._verified(call, read_headers(scope["headers"]))
             body = await _read_body(receive)
@@ -144,7 +145,7 @@ class Front:
         try:
             headers = read_headers(scope["headers"])
             edge = headers.get(DECISION, "")
-            call.decision_id = edge if _DECISION_ID.fullmatch(edge) else call.decision_id
+            call.decision_id = edge if _DECISION_ID.fullmatch(edge) else secrets.token_hex(16)
             call.assertion = self._verified(call, headers)
             body = await _read_body(receive)
             call.message = parse(body, headers) if method == "POST" else bodiless(method, headers, body)
@@ -208,24 +209,25 @@ class Front:
 
 
 def _refused(call: Call, reason: Reason, detail: str = "", request_id: str | int | None = None) -> Refused:
+    call.decision_id = call.decision_id or secrets.token_hex(16)
     return Refused(Refusal(reason, call.decision_id, detail, request_id))
 
 
 def _user(assertion: Assertion) -> AuthenticatedUser:
-    """Whom the SDK binds a session to: this person, through this surface's client or workload.
-
-    The SDK compares client, issuer and subject; a request on a session by anybody else gets 404.
-    """
+    """Whom the SDK binds a session to: this person, through this surface's client or workload."""
     user, workload = assertion.user, assertion.workload
     through = str(workload) if workload is not None else (user.client or "") if user is not None else ""
+    if user is None:
+        return _bound("spiffe", through, through)
+    return _bound(user.issuer, user.key, through)
+
+
+@lru_cache(4096)
+def _bound(issuer: str, subject: str, through: str) -> AuthenticatedUser:
+    """The SDK compares client, issuer and subject; a request on a session by anybody else gets 404."""
+    # No token of a user ever reaches a server.
     return AuthenticatedUser(
-        AccessToken(
-            token="",  # no token of a user ever reaches a server
-            client_id=through,
-            scopes=[],
-            subject=user.key if user is not None else through,
-            claims={"iss": user.issuer if user is not None else "spiffe"},
-        )
+        AccessToken(token="", client_id=through, scopes=[], subject=subject, claims={"iss": issuer})
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import rfc8785
 
 from identity.principal import JsonValue
-from mcpguard.usage import VERSION, timestamp
+from mcpguard.times import rfc3339
+from mcpguard.usage import VERSION, new_id
 
 
 class Described(Protocol):
@@ -50,8 +50,8 @@ def event(server: str, entries: list[JsonValue], policy: str | None, now: float)
     return {
         "version": VERSION,
         "kind": "inventory",
-        "id": secrets.token_hex(16),
-        "time": timestamp(now),
+        "id": new_id(),
+        "time": rfc3339(now),
         "server": server,
         "digest": f"sha256:{hashlib.sha256(rfc8785.dumps(entries)).hexdigest()}",
         "tools": entries,

@@ -6,13 +6,13 @@ process: replicas each have their own.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -136,29 +136,32 @@ class Bounds:
     async def _in_loop(
         self, name: str, function: Callable[..., Awaitable[Any]], limits: Limits, /, **kwargs: Any
     ) -> Any:
-        with self._held(name, limits), anyio.move_on_after(limits.seconds):
-            return await function(**kwargs)
-        raise _late(limits)
+        release = self._take(name, limits)
+        try:
+            async with asyncio.timeout(limits.seconds) as clock:
+                return await function(**kwargs)
+        except TimeoutError:
+            if clock.expired():
+                raise _late(limits) from None
+            raise  # the tool's own
+        finally:
+            release()
 
     async def _in_thread(
         self, name: str, function: Callable[..., Any], limits: Limits, /, **kwargs: Any
     ) -> Any:
-        hold = _Hold(self._take(name, limits))
-        with hold, anyio.move_on_after(limits.seconds):
-            # Abandoned, the thread goes on: nothing can stop it. Its slots stay taken until it ends, so that
-            # a tool that hangs runs out of slots before the process runs out of threads.
-            return await anyio.to_thread.run_sync(
-                hold.run, partial(function, **kwargs), abandon_on_cancel=True, limiter=self._room()
-            )
-        raise _late(limits, goes_on=True)
-
-    @contextmanager
-    def _held(self, name: str, limits: Limits) -> Iterator[None]:
-        release = self._take(name, limits)
-        try:
-            yield
-        finally:
-            release()
+        with _Hold(self._take(name, limits)) as hold:
+            try:
+                async with asyncio.timeout(limits.seconds) as clock:
+                    # Abandoned, the thread goes on: nothing can stop it. Its slots stay taken until it ends,
+                    # so that a tool that hangs runs out of slots before the process runs out of threads.
+                    return await anyio.to_thread.run_sync(
+                        hold.run, partial(function, **kwargs), abandon_on_cancel=True, limiter=self._room()
+                    )
+            except TimeoutError:
+                if clock.expired():
+                    raise _late(limits, goes_on=True) from None
+                raise  # the tool's own
 
     def _take(self, name: str, limits: Limits) -> Callable[[], None]:
         """Take both slots and return what gives them back.
@@ -203,8 +206,8 @@ class _Hold:
         self._lock = threading.Lock()
         self._began = self._left = False
 
-    def __enter__(self) -> None:
-        return None
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

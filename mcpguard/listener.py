@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import json
 import socket
@@ -96,12 +97,23 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            _collect_seldom()
             sys.stdout.write(self._ready_line + "\n")
             sys.stdout.flush()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         self.force_exit = self.should_exit  # asked a second time: now
         self.should_exit = True
+
+
+def _collect_seldom() -> None:
+    """Keep the garbage collector from walking through policy and schemas, which stay, for every few calls.
+
+    A call leaves hardly any cycles behind; Python's own thresholds cost a tenth of all calls here.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def configure(application: ASGIApp, listener: Listener) -> uvicorn.Config:

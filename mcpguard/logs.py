@@ -1,17 +1,31 @@
-"""Logs as JSON lines on stderr."""
+"""Logs as JSON lines on stderr, written beside the calls that they tell of.
+
+A thread formats and writes: whoever reads stderr slowly, or not at all, must not hold up calls. What waits is
+bounded; what doesn't fit is dropped, and the next line says how much that was.
+"""
 
 from __future__ import annotations
 
-import json
+import atexit
 import logging
 import sys
-from datetime import UTC, datetime
+import threading
+from collections import deque
+from typing import TextIO
+
+from pydantic_core import to_json
 
 from mcpguard.redact import Redactor
+from mcpguard.times import rfc3339
 
 FIELDS = "fields"
 """The attribute of a log record that holds its fields: `log.info("call", extra={FIELDS: {...}})`."""
-
+CAPACITY = 10_000
+"""Records that wait at most."""
+EVERY = 0.1
+"""Seconds between two looks of the writer. It looks by itself: to wake it for each record would make the loop
+hand over the interpreter each time.
+"""
 
 _LONGEST_MESSAGE = 8192
 _LONGEST_TRACEBACK = 16_384
@@ -26,7 +40,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": rfc3339(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": self._redactor.text(record.getMessage()[:_LONGEST_MESSAGE]),
@@ -39,15 +53,73 @@ class JsonLines(logging.Formatter):
             line["exception"] = self._redactor.text(
                 self.formatException(record.exc_info)[-_LONGEST_TRACEBACK:]
             )
-        return json.dumps(line, default=str)
+        return to_json(line, fallback=str, inf_nan_mode="strings").decode()
+
+
+class Beside(logging.Handler):
+    """Hands records to a thread that writes them."""
+
+    def __init__(self, stream: TextIO, formatter: JsonLines, capacity: int = CAPACITY) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.dropped = 0
+        self._stream = stream
+        self._capacity = capacity
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue a record; never waits, so it takes no lock either."""
+        if len(self._waiting) >= self._capacity:
+            self.dropped += 1
+            return False
+        self._waiting.append(record)
+        return True
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._closing.set()
+        self._thread.join(5)
+        super().close()
+
+    def _run(self) -> None:
+        told = 0
+        while True:
+            closing = self._closing.wait(EVERY)  # read before the queue: what was put before is still written
+            records = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            lost, told = self.dropped - told, self.dropped
+            if lost:
+                records.append(_lost(lost))
+            if records:
+                self._write(records)
+            if closing:
+                return
+
+    def _write(self, records: list[logging.LogRecord]) -> None:
+        lines = "".join(self.format(record) + "\n" for record in records)
+        try:
+            self._stream.write(lines)
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads any more; there is nowhere left to say so
+            self.dropped += len(records)
+
+
+def _lost(number: int) -> logging.LogRecord:
+    said = "%d log records were dropped: stderr is read too slowly"
+    return logging.LogRecord(__name__, logging.ERROR, "", 0, said, (number,), None)
 
 
 def configure(level: int = logging.INFO, redactor: Redactor | None = None) -> None:
     """Send every log of this process to stderr as JSON lines, whoever set up logging before."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(redactor))
+    handler = Beside(sys.stderr, JsonLines(redactor))
+    atexit.register(handler.close)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     # The SDK says each session's coming and going; a call's own line says more.
     logging.getLogger("mcp").setLevel(max(level, logging.WARNING))
+    # What a line doesn't tell needn't be found out for each record (the logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False

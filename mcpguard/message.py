@@ -33,8 +33,20 @@ NAME = "mcp-name"
 CONTENT_TYPE = "content-type"
 
 # Whoever reads the first copy and whoever reads the last would disagree, so each may stand once.
-_SINGLE = frozenset(
-    {IDENTITY, DECISION, PROTOCOL_VERSION, SESSION, METHOD, NAME, CONTENT_TYPE, "last-event-id"}
+_SINGLE: Mapping[bytes, str] = MappingProxyType(
+    {
+        name.encode(): name
+        for name in (
+            IDENTITY,
+            DECISION,
+            PROTOCOL_VERSION,
+            SESSION,
+            METHOD,
+            NAME,
+            CONTENT_TYPE,
+            "last-event-id",
+        )
+    }
 )
 
 # JSON-RPC 2.0, sections 4 and 5: there are no other members.
@@ -99,8 +111,8 @@ def read_headers(raw: RawHeaders) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        name = raw_name.decode("latin-1")
-        if name not in _SINGLE:
+        name = _SINGLE.get(raw_name)
+        if name is None:
             continue
         if name in found:
             raise Malformed(reasons.MALFORMED_HEADER, f"{name} stands more than once")

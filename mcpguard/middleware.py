@@ -19,18 +19,18 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from mcpguard.admission import Admission, admitted
+from mcpguard.admission import Admission, admitted, headers_of
 from mcpguard.annotations import annotated
 from mcpguard.confirmation import Confirmations
 from mcpguard.confirmation_ledger import NotConfirmed
-from mcpguard.current import Running, running
+from mcpguard.current import RUNNING, Running
 from mcpguard.guard import CALL, Guard
 from mcpguard.limits import Limits, too_large
 from mcpguard.message import TARGETS, Question
 from mcpguard.payloads import Payloads
 from mcpguard.refusal import Refusal
 from mcpguard.telemetry import Entry, Outcome, Telemetry, tool_label
-from mcpguard.tracing import joined
+from mcpguard.tracing import join, leave
 from pdp import reasons
 
 _log = logging.getLogger("mcpguard")
@@ -82,8 +82,13 @@ class GuardMiddleware(ServerMiddleware[Any]):
             _log.error("a message reached the SDK that was not admitted")
             raise _error(Refusal(reasons.INTERNAL_ERROR, admission.decision_id if admission else ""))
         call = Running(admission)
-        with joined(ctx.meta, getattr(ctx.request, "headers", None)), running(call):
+        trace = join(ctx.meta, headers_of(ctx.request))
+        before = RUNNING.set(call)
+        try:
             return await self._observed(ctx, call, call_next)
+        finally:
+            RUNNING.reset(before)
+            leave(trace)
 
     async def _observed(
         self, ctx: ServerRequestContext[Any, Any], call: Running, call_next: CallNext

@@ -7,7 +7,6 @@ and by chance within that, so that a registry that comes back isn't met by all s
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -18,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from pydantic_core import to_json
+
 from identity.principal import JsonValue
 from mcpguard.ingest import TIMEOUT, Answer, Ingest
 from mcpguard.logs import FIELDS
@@ -25,8 +26,10 @@ from mcpguard.spool import Batch, Spool, batches
 
 CAPACITY: Final = 10_000
 """Events that wait for the writer at most."""
-GATHERING: Final = 0.2
-"""Seconds that a first event waits for others; what a killed process can lose."""
+EVERY: Final = 0.2
+"""Seconds between two looks of the writer: what a killed process can lose. It looks by itself: to wake it for
+each event would make the loop hand over the interpreter each time.
+"""
 FIRST_WAIT: Final = 0.5
 LONGEST_WAIT: Final = 60.0
 """Seconds between two tries: at most the first, doubled with each failure, and at most the last."""
@@ -57,8 +60,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._queue: deque[dict[str, JsonValue]] = deque()
         self._counts: Counter[str] = Counter()
-        self._fresh, self._spooled = threading.Event(), threading.Event()
-        self._closing = threading.Event()
+        self._spooled, self._closing = threading.Event(), threading.Event()
         self._stop_by = 0.0
         self._writer = threading.Thread(target=self._write_on, name="usage-writer", daemon=True)
         self._sender = threading.Thread(target=self._send_on, name="usage-sender", daemon=True)
@@ -85,14 +87,11 @@ class Reporter:
             self._drop("queue_full", 1)
             return
         self._queue.append(event)
-        if not self._fresh.is_set():
-            self._fresh.set()
 
     def close(self, timeout: float) -> None:
         """Write what waits and try to send it, within `timeout` seconds."""
         self._stop_by = time.monotonic() + timeout
         self._closing.set()
-        self._fresh.set()
         if self._writer.is_alive():
             self._writer.join(timeout)
         self._spooled.set()
@@ -125,16 +124,13 @@ class Reporter:
 
     def _write_on(self) -> None:
         while True:
-            self._fresh.wait()
-            self._closing.wait(GATHERING)
-            self._fresh.clear()
-            closing = self._closing.is_set()  # read before the queue: what was put before is still written
+            closing = self._closing.wait(EVERY)  # read before the queue: what was put before is still written
             self._write([self._queue.popleft() for _ in range(len(self._queue))])
             if closing:
                 return
 
     def _write(self, events: Sequence[dict[str, JsonValue]]) -> None:
-        lines = [json.dumps(event, separators=(",", ":")).encode("ascii") for event in events]
+        lines = [to_json(event) for event in events]
         if not lines:
             return
         if self._file is not None:

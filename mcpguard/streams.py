@@ -1,15 +1,15 @@
 """Answers that last: ended when their caller may no longer have them.
 
 One task looks at all of them each second, so that a lock holds within seconds and a call that is quick pays
-next to nothing for it.
+next to nothing for it: a scope of its own would cost it more than being decided does.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
-import anyio
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
@@ -25,18 +25,18 @@ class Streams:
     """The answers that are on their way."""
 
     def __init__(self) -> None:
-        self._held: dict[anyio.CancelScope, _Look] = {}
-        self._why: dict[anyio.CancelScope, Reason] = {}
+        self._held: dict[asyncio.Task[None], _Look] = {}
+        self._why: dict[asyncio.Task[None], Reason] = {}
 
     async def sweep(self) -> None:
         """End what its caller may no longer have, again and again until cancelled."""
         while True:
-            await anyio.sleep(CHECK_EVERY)
-            for scope, ended in list(self._held.items()):
+            await asyncio.sleep(CHECK_EVERY)
+            for task, ended in list(self._held.items()):
                 reason = ended()
-                if reason is not None:
-                    self._why[scope] = reason
-                    scope.cancel()
+                if reason is not None and task not in self._why:
+                    self._why[task] = reason
+                    task.cancel()
 
     async def hold(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, ended: _Look
@@ -55,15 +55,19 @@ class Streams:
             )
             await send(event)
 
-        with anyio.CancelScope() as cut:
-            self._held[cut] = ended
-            try:
-                await app(scope, receive, watched)
-            finally:
-                del self._held[cut]
-        reason = self._why.pop(cut, None)
-        if not cut.cancelled_caught:
-            return None
-        if started and not finished:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an answer is given within a task")
+        self._held[task] = ended
+        try:
+            await app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if task not in self._why:
+                raise  # somebody else's doing
+            task.uncancel()
+        finally:
+            del self._held[task]
+            reason = self._why.pop(task, None)
+        if reason is not None and started and not finished:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         return None if started else reason

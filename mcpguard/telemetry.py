@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import Literal, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,12 +16,14 @@ from mcpguard.backends import BUCKETS
 from mcpguard.logs import FIELDS
 from mcpguard.message import Question
 from mcpguard.tracing import trace_id
-from mcpguard.usage import LONGEST_NAME, Use, event
+from mcpguard.usage import LONGEST_NAME, event
 from pdp.methods import CLASSES
 from pdp.model import Snapshot
 
 Outcome: TypeAlias = Literal["ok", "asked", "tool_error", "error", "denied", "unavailable", "malformed"]
 Report: TypeAlias = Callable[[dict[str, JsonValue]], None]
+
+_Metric = TypeVar("_Metric", Counter, Histogram)
 
 _log = logging.getLogger("mcpguard.calls")
 _SIZES = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576)
@@ -109,7 +112,7 @@ class Telemetry:
 
     def decided(self, decision: Literal["allow", "deny", "unavailable"], tool: str, reason: str) -> None:
         """Count one decision; `tool` is a label that `tool_label` gave."""
-        self._metrics.decisions.labels(self._server, tool, decision, reason).inc()
+        _child(self._metrics.decisions, self._server, tool, decision, reason).inc()
 
     def policy_in_force(self, withheld: dict[str, int]) -> None:
         """Note a policy that came into force, with the number of tools withheld by reason."""
@@ -120,7 +123,7 @@ class Telemetry:
 
     def answered(self, tool: str, size: int, *, truncated: bool) -> None:
         """Observe the result of a tool; `tool` is a label that `tool_label` gave."""
-        self._metrics.result_bytes.labels(self._server, tool).observe(size)
+        _child(self._metrics.result_bytes, self._server, tool).observe(size)
         if truncated:
             self._metrics.truncations.labels(self._server, tool).inc()
 
@@ -130,7 +133,7 @@ class Telemetry:
         if question is not None:
             tool = tool_label(snapshot, self._server, question)
             method = question.method if question.method in CLASSES else "other"
-            self._metrics.durations.labels(self._server, method, tool, entry.outcome).observe(entry.seconds)
+            _child(self._metrics.durations, self._server, method, tool, entry.outcome).observe(entry.seconds)
             if entry.outcome == "tool_error" and entry.reason is not None:
                 self._failed(tool, entry.reason)
         self.log(entry)
@@ -154,8 +157,8 @@ class Telemetry:
             return
         minutes = _minutes(snapshot, self._server, question.target) if entry.outcome == "ok" else 0.0
         if minutes:
-            self._metrics.minutes.labels(self._server, question.target).inc(minutes)
-        use = Use(
+            _child(self._metrics.minutes, self._server, question.target or "").inc(minutes)
+        said = event(
             server=self._server,
             tool=question.target or "",
             assertion=assertion,
@@ -165,8 +168,9 @@ class Telemetry:
             seconds=entry.seconds,
             minutes_saved=minutes,
             policy=snapshot.digest if snapshot is not None else None,
+            now=self._clock(),
         )
-        self._report(event(use, self._clock()))
+        self._report(said)
 
     def log(self, entry: Entry) -> None:
         """Write one call's line."""
@@ -194,6 +198,11 @@ class Telemetry:
             fields["withheld"] = entry.withheld
         level = logging.INFO if entry.outcome in ("ok", "asked", "tool_error") else logging.WARNING
         _log.log(level, "%s", entry.outcome, extra={FIELDS: {**fields, **entry.payloads}})
+
+
+@lru_cache(4096)  # found anew it costs as much as counting does
+def _child(metric: _Metric, *labels: str) -> _Metric:
+    return metric.labels(*labels)
 
 
 def tool_label(snapshot: Snapshot | None, server: str, question: Question | None) -> str:

@@ -6,16 +6,18 @@ Only `traceparent` and `tracestate` cross: baggage is a stranger's text, and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextvars import Token
+from typing import Any, TypeAlias
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _PARENT, _STATE = "traceparent", "tracestate"
+_NAMES = {name.encode(): name for name in (_PARENT, _STATE)}
+RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 def trace_headers() -> dict[str, str]:
@@ -34,18 +36,20 @@ def trace_id() -> str | None:
     return f"{context.trace_id:032x}" if context.is_valid else None
 
 
-@contextmanager
-def joined(meta: Mapping[str, Any] | None, headers: Mapping[str, str] | None) -> Iterator[None]:
-    """Work within the trace that a call came with; without one this does nothing."""
-    carrier = _carrier(meta) or _carrier(headers)
-    if carrier is None:
-        yield
-        return
-    token = attach(_PROPAGATOR.extract(carrier))
-    try:
-        yield
-    finally:
-        detach(token)
+def join(meta: Mapping[str, Any] | None, headers: RawHeaders = ()) -> Token[Context] | None:
+    """Work within the trace that a call came with, until `leave`; None where it came with none."""
+    carrier = _carrier(meta) or _carrier(_named(headers))
+    return attach(_PROPAGATOR.extract(carrier)) if carrier is not None else None
+
+
+def leave(joined: Token[Context] | None) -> None:
+    """Leave the trace that `join` entered."""
+    if joined is not None:
+        detach(joined)
+
+
+def _named(headers: RawHeaders) -> dict[str, str]:
+    return {_NAMES[name]: value.decode("latin-1") for name, value in headers if name in _NAMES}
 
 
 def _carrier(found: Mapping[str, Any] | None) -> dict[str, str] | None:

@@ -5,59 +5,61 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from identity.assertion import Assertion
 from identity.principal import JsonValue
+from mcpguard.times import rfc3339
 
 VERSION: Final = 1
 LONGEST_NAME: Final = 128
 
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """One `tools/call` that ended, by whatever end."""
-
-    server: str
-    tool: str
-    assertion: Assertion
-    decision_id: str
-    outcome: str
-    reason: str | None
-    seconds: float
-    minutes_saved: float
-    """The owner's estimate out of policy; 0 unless the call succeeded."""
-    policy: str | None
-    """The digest of the policy that the server decided by."""
+_PROCESS: Final = secrets.token_hex(8)
+_COUNT: Final = itertools.count()
 
 
-def event(use: Use, now: float) -> dict[str, JsonValue]:
-    """Return the event, with an id of its own that makes sending it twice harmless."""
-    user, workload = use.assertion.user, use.assertion.workload
+def event(
+    *,
+    server: str,
+    tool: str,
+    assertion: Assertion,
+    decision_id: str,
+    outcome: str,
+    reason: str | None,
+    seconds: float,
+    minutes_saved: float,
+    policy: str | None,
+    now: float,
+) -> dict[str, JsonValue]:
+    """Return the event of one `tools/call` that ended, with an id that makes sending it twice harmless.
+
+    `minutes_saved` is the owner's estimate out of policy, 0 unless the call succeeded; `policy` the digest of
+    what the server decided by.
+    """
+    user, workload = assertion.user, assertion.workload
     return {
         "version": VERSION,
         "kind": "usage",
-        "id": secrets.token_hex(16),
-        "time": timestamp(now),
-        "server": use.server,
-        "tool": use.tool[:LONGEST_NAME],
+        "id": new_id(),
+        "time": rfc3339(now),
+        "server": server,
+        "tool": tool[:LONGEST_NAME],
         "user": user.key if user is not None else None,
         "client": user.client if user is not None else None,
         "workload": str(workload) if workload is not None else None,
-        "surface": use.assertion.surface,
-        "channel": use.assertion.channel,
-        "outcome": use.outcome,
-        "reason": use.reason,
-        "duration_ms": round(use.seconds * 1000, 3),
-        "minutes_saved": use.minutes_saved,
-        "policy": use.policy,
-        "decision_id": use.decision_id,
+        "surface": assertion.surface,
+        "channel": assertion.channel,
+        "outcome": outcome,
+        "reason": reason,
+        "duration_ms": round(seconds * 1000, 3),
+        "minutes_saved": minutes_saved,
+        "policy": policy,
+        "decision_id": decision_id,
     }
 
 
-def timestamp(now: float) -> str:
-    """Return a time as events have it: RFC 3339, UTC, to the millisecond."""
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def new_id() -> str:
+    """Return an id that no other event has: 64 random bits of the process, and a count."""
+    return f"{_PROCESS}{next(_COUNT):016x}"

@@ -17,7 +17,7 @@ from mcpguard.ingest import Ingest
 from mcpguard.listener import StartError
 from mcpguard.reporter import Reporter
 from mcpguard.spool import BATCH_EVENTS, FolderSpool, MemorySpool, Spool, batches
-from mcpguard.usage import Use, event
+from mcpguard.usage import event
 from tests.mcpguard.registry_double import Registry, registry
 from tests.mcpguard.world import EVA, REPORT_BOT, assertion
 from tests.support.envoy import free_port
@@ -32,7 +32,7 @@ def use(number: int = 0, **more: Any) -> dict[str, Any]:
         "outcome": "ok", "reason": None, "seconds": 0.012345, "minutes_saved": 12.0,
         "policy": "sha256:" + "0" * 64,
     } | more  # fmt: skip
-    return event(Use(**said), 1_790_000_000.25)
+    return event(**said, now=1_790_000_000.25)
 
 
 def no_wait(_: float, __: float) -> float:

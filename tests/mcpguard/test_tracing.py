@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import anyio
 import anyio.to_thread
 import pytest
 
-from mcpguard.tracing import joined, trace_headers, trace_id
+from mcpguard.tracing import join, leave, trace_headers, trace_id
+
+
+@contextmanager
+def joined(meta: dict[str, Any] | None, headers: dict[str, str] | None) -> Iterator[None]:
+    token = join(meta, [(k.encode(), v.encode()) for k, v in (headers or {}).items()])
+    yield
+    leave(token)
+
 
 ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{ID}-b7ad6b7169203331-01"
