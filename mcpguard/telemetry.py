@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from identity.assertion import Assertion
 from identity.principal import JsonValue
 from mcpguard.backends import BUCKETS
-from mcpguard.logs import FIELDS
+from mcpguard.logs import Light
 from mcpguard.message import Question
 from mcpguard.tracing import trace_id
 from mcpguard.usage import LONGEST_NAME, event
@@ -197,7 +197,8 @@ class Telemetry:
         if entry.withheld is not None:
             fields["withheld"] = entry.withheld
         level = logging.INFO if entry.outcome in ("ok", "asked", "tool_error") else logging.WARNING
-        _log.log(level, "%s", entry.outcome, extra={FIELDS: {**fields, **entry.payloads}})
+        if _log.isEnabledFor(level):
+            _log.handle(Light(_log.name, level, entry.outcome, {**fields, **entry.payloads}))
 
 
 @lru_cache(4096)  # found anew it costs as much as counting does
