@@ -12,7 +12,7 @@ import typer
 
 from gatehouse.cli_options import JsonOutput, Policies, Reviewers, StateFolder, state_of
 from gatehouse.console import give, give_json, say
-from gatehouse.errors import REFUSED, UsageFailure
+from gatehouse.errors import REFUSED, Failure, UsageFailure
 
 app = typer.Typer(help="What policy proposes, what is in force, and reviews.", no_args_is_help=True)
 
@@ -207,5 +207,11 @@ def lock(
     where = reviewing.folders(policies, reviewers, state_of(state))
     who = by or os.environ.get("USER") or "unknown"
     file = write_lock(*where, kind, subject, until=moment(until, now), why=why, by=who, now=now)
+    problems = reviewing.check(*where).problems
+    if problems:
+        raise Failure(
+            f"the lock is written to {file}, and NOT in force: the folder is refused for {problems[0]}",
+            "mend that, and the lock comes into force by itself",
+        )
     give(f"{subject} is locked in {file}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,10 @@ from gatehouse.shipped import POLICIES, shipped
 from gatehouse.state import State
 from gatehouse.working_policy import REVIEWERS
 from identity.principal import JsonValue
+from pdp.check import check as pdp_check
 from pdp.digest import organization_digest, server_digest
-from pdp.load import ORGANIZATION, Folder, load_folder, problems_of
+from pdp.load import ORGANIZATION, Folder, load_folder
 from pdp.model import FOREVER, InForce
-from pdp.problem import PolicyError
 from pdp.store import PolicyStore
 
 
@@ -78,19 +79,13 @@ def folders(policies: Path | None, reviewers: Path | None, state: State) -> tupl
     return folder, reviewers or fallback
 
 
-def check(policies: Path, reviewers: Path) -> Checked:
-    """Everything wrong with the folder, of proposals and of what is in force."""
-    folder = load_folder(policies, reviewers)
-    problems = [str(problem) for problem in problems_of(folder, reviewers)]
-    store = PolicyStore(policies, reviewers)
-    try:
-        snapshot = store.load()
-    except PolicyError as error:
-        known = set(problems)
-        problems += [str(problem) for problem in error.problems if str(problem) not in known]
-        return Checked(tuple(problems), (), None, 0)
-    warnings = tuple(str(warning) for warning in store.warnings)
-    return Checked(tuple(problems), warnings, snapshot.digest, len(snapshot.servers))
+def check(policies: Path, reviewers: Path, now: float | None = None) -> Checked:
+    """Everything wrong with the folder, of proposals and of what is in force, and what deserves a look."""
+    report = pdp_check(policies, reviewers, time.time() if now is None else now)
+    digest = report.snapshot.digest if report.snapshot is not None else None
+    servers = len(report.snapshot.servers) if report.snapshot is not None else 0
+    warnings = tuple(str(warning) for warning in (*report.closed, *report.warnings))
+    return Checked(tuple(str(problem) for problem in report.errors), warnings, digest, servers)
 
 
 def status(policies: Path, reviewers: Path, now: float) -> list[Row]:

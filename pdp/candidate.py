@@ -84,7 +84,8 @@ def _server(folder: Folder, name: str) -> _Parts:
     problems = [*source.problems, *misnamed(name, source), *_unknown((source,), known)]
     if problems or source.model is None or organization is None:
         raise PolicyError(problems)
-    required = required_kinds(organization, source.model, approved_copy=name in folder.approved_servers)
+    reviewed = name in folder.approved_servers or name in folder.reviews
+    required = required_kinds(organization, source.model, reviewed=reviewed)
     return server_digest(source.model), required, (source,), organization.reviews.valid_for
 
 

@@ -205,7 +205,8 @@ def _judged_server(basis: _Basis, texts: _Texts) -> tuple[Server, tuple[Problem,
         required = known_kinds(basis.file) - {GENAI}
         return _closed(texts, unapproved("", required)), text.problems
     digest = server_digest(text.model)
-    required = required_kinds(basis.file, text.model, approved_copy=texts.copy is not None)
+    reviewed = texts.copy is not None or bool(texts.reviews)
+    required = required_kinds(basis.file, text.model, reviewed=reviewed)
     problems = _copy_problems(texts.copy, digest) if texts.copy is not None else []
     problems += misnamed(texts.name, text)
     problems += unknown(text.references, basis.names, text.defines)

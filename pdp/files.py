@@ -144,10 +144,11 @@ def stamp_of(status: os.stat_result) -> Stamp:
 def real_root(root: Path) -> str:
     """The folder itself, behind symbolic links: reading goes on in one version while a link is swapped.
 
-    A Kubernetes volume keeps its own root and swaps `..data` below it.
+    A Kubernetes volume keeps its own root and swaps `..data` below it: always a link. A real folder of that
+    name would be a second policy that owners of `approved/` and `reviews/` never see; it is no policy.
     """
     data = os.path.join(root, "..data")
-    return os.path.realpath(data if os.path.isdir(data) else root)
+    return os.path.realpath(data if os.path.islink(data) and os.path.isdir(data) else root)
 
 
 def scan(root: str) -> tuple[dict[str, Stamp], tuple[Problem, ...]]:

@@ -24,10 +24,12 @@ def lint(snapshot: Snapshot, now: float) -> list[Problem]:
 
 
 def expiring(snapshot: Snapshot, now: float) -> list[Problem]:
-    """Reviews that end within 30, 7 or 1 days, over what is enforced."""
+    """Reviews that end within 30, 7 or 1 days, or are dated in the future, over what is enforced."""
     found = list(_expiring("organization", snapshot.organization, now))
+    found += _postdated("organization", snapshot.organization, now)
     for server in snapshot.servers.values():
         found += _expiring(server.name, server.in_force, now)
+        found += _postdated(server.name, server.in_force, now)
     return found
 
 
@@ -43,6 +45,13 @@ def _expiring(subject: str, in_force: InForce, now: float) -> Iterator[Problem]:
             within = "a day" if days == 1 else f"{days} days"
             message = f"the {kind} review of {subject} ends within {within}"
             yield Problem(last.location, message, "have it reviewed again")
+
+
+def _postdated(subject: str, in_force: InForce, now: float) -> Iterator[Problem]:
+    """An approval of tomorrow lets a review outlive `valid_for`; nobody can have made it."""
+    for approval in in_force.approvals:
+        if approval.window.start > now:
+            yield Problem(approval.location, f"an approval of {subject} is dated in the future", "remove it")
 
 
 def _groups(snapshot: Snapshot, now: float) -> Iterator[Problem]:
@@ -143,6 +152,9 @@ def _tools(server: Server) -> Iterator[Problem]:
         granting = [rule for rule in server.rules if tool.name in rule.tools]
         if not granting:
             yield Problem(tool.location, f"no rule grants the tool {tool.name!r}")
+        elif tool.side_effect == "destroy" and tool.confirm is None and tool.policy is None:
+            message = f"{tool.name!r} destroys, and asks for neither a policy nor a confirmation"
+            yield Problem(tool.location, message, "add `confirm: caller`")
     used = {name for tool in server.tools.values() for name in (tool.policy, tool.shadow_policy)}
     for policy in server.tool_policies.values():
         if policy.name not in used:

@@ -43,9 +43,7 @@ class Judged:
     warnings: tuple[Problem, ...] = ()
 
 
-def required_kinds(
-    organization: OrganizationFile, server: ServerFile, *, approved_copy: bool
-) -> frozenset[str]:
+def required_kinds(organization: OrganizationFile, server: ServerFile, *, reviewed: bool) -> frozenset[str]:
     """The kinds of review that a server's text needs.
 
     A server that was reviewed once is never exempt: where its lifecycle asks for nothing, what production
@@ -53,7 +51,7 @@ def required_kinds(
     """
     required = organization.reviews.required
     kinds = frozenset(required.get(server.lifecycle, required["production"]))
-    if approved_copy and not kinds:
+    if reviewed and not kinds:
         kinds = frozenset(required["production"]) or ORGANIZATION_KINDS
     return kinds | {GENAI} if server.uses_genai else kinds
 

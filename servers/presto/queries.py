@@ -51,7 +51,7 @@ class Room:
     at_once: int = 4
     waiting: int = 32
     """Queued and running ones, of everybody."""
-    per_caller: int = 4
+    per_caller: int = 2
     """Queued and running ones."""
     kept_per_caller: int = 20
     kept: int = 100

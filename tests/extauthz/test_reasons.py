@@ -41,9 +41,10 @@ CHAT_CERTIFICATE = certificate(str(CHAT))
 # Reasons that are not ext_authz's to give: they are Envoy's own, or the server's.
 ELSEWHERE = {
     reasons.TOOL_POLICY_MISMATCH, reasons.TOOL_GROUP_REQUIRED, reasons.TOOL_ROLE_REQUIRED,
-    reasons.TOOL_CHANNEL_REQUIRED, reasons.CONFIRMATION_REQUIRED, reasons.IDENTITY_REQUIRED,
+    reasons.TOOL_CHANNEL_REQUIRED, reasons.IDENTITY_REQUIRED,
     reasons.IDENTITY_INVALID, reasons.HTTP_METHOD_NOT_ALLOWED, reasons.HOST_UNKNOWN,
     reasons.REQUEST_TOO_LARGE, reasons.CHECK_UNAVAILABLE, reasons.SERVER_UNAVAILABLE,
+    *(reason for code, reason in REASONS.items() if code.startswith("confirmation_")),
 }  # fmt: skip
 
 

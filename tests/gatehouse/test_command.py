@@ -266,3 +266,19 @@ def test_times_as_people_type_them() -> None:
     assert moment("1970-01-02T00:00:00Z", 0.0) == 86_400
     with pytest.raises(UsageFailure, match="is no time"):
         moment("tomorrow", 0.0)
+
+
+def test_a_lock_in_a_broken_folder_is_said_not_to_be_in_force(
+    policies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lock is for an emergency: nobody may believe it holds while a typo elsewhere keeps it out."""
+    proposal = policies / "servers" / "presto.yaml"
+    proposal.write_text(
+        proposal.read_text().replace("[ads, finance, data-infra], tools: all", "[adz], tools: all")
+    )
+    at = ["--policies", str(policies), "--reviewers", REVIEWERS]
+    assert run(["lock", "--user", "sso:lena", "--why", "INC-2", "--by", "dana", *at]) == 1
+    said = capsys.readouterr().err
+    assert "NOT in force" in said
+    assert "servers/presto.yaml:13" in said
+    assert "sso:lena" in (policies / "locks.yaml").read_text()

@@ -247,3 +247,25 @@ def test_snapshots_know_when_they_next_change(folder: PolicyFolder) -> None:
     snapshot = folder.store().load()
     assert snapshot.next_change(NOW) == at("2027-05-21")
     assert snapshot.next_change(NOW + 365 * DAY) == FOREVER
+
+
+def test_a_server_that_lost_its_copy_is_not_exempt_while_its_reviews_stand(folder: PolicyFolder) -> None:
+    """Or deleting approved/servers/x.yaml and saying `experimental` would be a way around every review."""
+    (folder.root / "approved/servers/presto.yaml").unlink()
+    folder.edit("servers/presto.yaml", "lifecycle: production", "lifecycle: experimental")
+    in_force = folder.store().load().servers["presto"].in_force
+    assert in_force.required == {"security", "legal-privacy"}
+    assert in_force.windows == ()
+
+
+def test_an_approval_of_tomorrow_is_warned_about(folder: PolicyFolder) -> None:
+    assert not [line for line in folder.warnings() if "future" in line]
+    warned = [line for line in folder.warnings(NOW - 30 * DAY) if "dated in the future" in line]
+    assert "an approval of presto" in "\n".join(warned)
+
+
+def test_a_tool_that_destroys_unasked_is_warned_about(folder: PolicyFolder) -> None:
+    folder.edit("servers/presto.yaml", "policy: table-writers, confirm: caller, ", "")
+    assert [
+        line for line in folder.warnings() if "overwrite_table" in line and "neither a policy nor" in line
+    ]

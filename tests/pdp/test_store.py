@@ -308,3 +308,13 @@ def test_the_first_lock_makes_the_file(folder: PolicyFolder) -> None:
     (folder.root / "locks.yaml").unlink()
     lock(folder.root, folder.reviewers, "server", "spark", until=NOW + 9, why="x", by="y", now=NOW)
     assert ("server", "spark") in folder.store().load().locks
+
+
+def test_a_real_folder_called_dot_dot_data_is_no_policy(folder: PolicyFolder) -> None:
+    """Owners of approved/ and reviews/ would never see what is changed in it."""
+    before = folder.store().load()
+    shadow = folder.root / "..data"
+    shutil.copytree(folder.root, shadow, ignore=shutil.ignore_patterns("..data"))
+    text = (shadow / "locks.yaml").read_text()
+    (shadow / "locks.yaml").write_text(text + "nonsense: true\n")
+    assert folder.store().load().digest == before.digest
