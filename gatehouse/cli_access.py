@@ -44,12 +44,12 @@ def token(
     ] = None,
     client: Annotated[str, typer.Option("--client", help="OAuth client it is issued to.")] = "ide-plugin",
     audience: Annotated[
-        str | None, typer.Option("--audience", help="`aud` [default: the issuer's own].", show_default=False)
+        str | None, typer.Option("--audience", help="`aud` (default: the issuer's own).", show_default=False)
     ] = None,
     ttl: Annotated[int, typer.Option("--ttl", help="Seconds it lives; negative: it has expired.")] = 3600,
     issuer: Annotated[
         str | None,
-        typer.Option("--issuer", help="An issuer of policy [default: the first].", show_default=False),
+        typer.Option("--issuer", help="An issuer of policy (default: the first).", show_default=False),
     ] = None,
     state: StateFolder = None,
 ) -> int:
@@ -138,7 +138,7 @@ def call(
         bool | None,
         typer.Option(
             "--yes/--no",
-            help="Answer what a tool asks before it runs [default: ask on the terminal].",
+            help="Answer what a tool asks before it runs (default: ask on the terminal).",
             show_default=False,
         ),
     ] = None,
@@ -189,7 +189,7 @@ class Rotation(StrEnum):
 
 KeyFile = Annotated[
     Path | None,
-    typer.Option("--keys", help="Private JWK set [default: the state folder's].", show_default=False),
+    typer.Option("--keys", help="Private JWK set (default: the state folder's).", show_default=False),
 ]
 
 

@@ -13,7 +13,7 @@ from gatehouse.state import DEFAULT, State
 StateFolder = Annotated[
     Path | None,
     typer.Option(
-        "--state", help="State folder [default: $GATEHOUSE_STATE or .gatehouse].", show_default=False
+        "--state", help="State folder (default: $GATEHOUSE_STATE or .gatehouse).", show_default=False
     ),
 ]
 Policies = Annotated[Path | None, typer.Option("--policies", help="Policy folder.", show_default=False)]

@@ -12,7 +12,7 @@ import typer
 
 from gatehouse.cli_options import JsonOutput, Policies, Reviewers, StateFolder, state_of
 from gatehouse.console import give, give_json, say
-from gatehouse.errors import REFUSED, Failure, UsageFailure
+from gatehouse.errors import REFUSED, UsageFailure
 
 app = typer.Typer(help="What policy proposes, what is in force, and reviews.", no_args_is_help=True)
 
@@ -41,14 +41,15 @@ def check(
     """Check a policy folder: every problem with its file:line:column. 0: it can be enforced."""
     from gatehouse import reviewing
 
-    found = reviewing.check(*reviewing.folders(policies, reviewers, state_of(state)))
+    where = reviewing.folders(policies, reviewers, state_of(state))
+    found = reviewing.check(*where)
     if json_output:
         give_json(found.as_json())
     else:
         for line in (*found.problems, *(f"warning: {warning}" for warning in found.warnings)):
             give(line)
         if found.digest is not None:
-            say(f"ok: {found.servers} servers, {found.digest}")
+            say(f"ok: {where[0]}: {found.servers} servers, {found.digest}")
     return 0 if found.digest is not None else REFUSED
 
 
@@ -79,14 +80,14 @@ def approve(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            "--kind", help="Kind of review [default: all that this reviewer may give].", show_default=False
+            "--kind", help="Kind of review (default: all that this reviewer may give).", show_default=False
         ),
     ] = None,
     expires: Annotated[
         str | None,
         typer.Option(
             "--expires",
-            help="A span such as 90d, or a time [default: as late as policy lets].",
+            help="A span such as 90d, or a time (default: as late as policy lets).",
             show_default=False,
         ),
     ] = None,
@@ -101,9 +102,10 @@ def approve(
     now = time.time()
     until = moment(expires, now) if expires else None
     wanted = approving.Approval(subject, approver, ticket, now, tuple(kind or ()), until)
-    where = reviewing.folders(policies, reviewers, state_of(state))
+    where = reviewing.folders(policies, reviewers, state_of(state), named=True)
     kinds, done = approving.approve(*where, wanted)
     give(f"approved {subject} for {', '.join(kinds)}: {done.digest}")
+    reviewing.must_be_enforced(where, f"the approval of {subject} is written")
     if done.promoted:
         give(f"{subject} is in force: {', '.join(str(file) for file in done.files)}")
     else:
@@ -182,7 +184,7 @@ def lock(
         str, typer.Option("--until", help="A span such as 12h, or a time with its zone.")
     ] = "24h",
     by: Annotated[
-        str | None, typer.Option("--by", help="Who locks [default: $USER].", show_default=False)
+        str | None, typer.Option("--by", help="Who locks (default: $USER).", show_default=False)
     ] = None,
     policies: Policies = None,
     reviewers: Reviewers = None,
@@ -204,14 +206,10 @@ def lock(
         raise UsageFailure("say exactly one of --user, --token, --workload, --server")
     kind, subject = given[0]
     now = time.time()
-    where = reviewing.folders(policies, reviewers, state_of(state))
+    end = moment(until, now)
+    where = reviewing.folders(policies, reviewers, state_of(state), named=True)
     who = by or os.environ.get("USER") or "unknown"
-    file = write_lock(*where, kind, subject, until=moment(until, now), why=why, by=who, now=now)
-    problems = reviewing.check(*where).problems
-    if problems:
-        raise Failure(
-            f"the lock is written to {file}, and NOT in force: the folder is refused for {problems[0]}",
-            "mend that, and the lock comes into force by itself",
-        )
+    file = write_lock(*where, kind, subject, until=end, why=why, by=who, now=now)
+    reviewing.must_be_enforced(where, f"the lock is written to {file}")
     give(f"{subject} is locked in {file}")
     return 0

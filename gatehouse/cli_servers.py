@@ -15,7 +15,7 @@ def new_server(
     name: Annotated[str, typer.Argument(help="The server's name: a-z, 0-9 and '-'.", show_default=False)],
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", help="Where to write it [default: a folder called NAME].", show_default=False),
+        typer.Option("--dir", help="Where to write it (default: a folder called NAME).", show_default=False),
     ] = None,
     state: StateFolder = None,
 ) -> int:

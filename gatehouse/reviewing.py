@@ -69,9 +69,19 @@ class Row:
         }
 
 
-def folders(policies: Path | None, reviewers: Path | None, state: State) -> tuple[Path, Path]:
-    """The policy folder and the reviewers meant: named, else the working copy's, else the shipped ones."""
+def folders(
+    policies: Path | None, reviewers: Path | None, state: State, *, named: bool = False
+) -> tuple[Path, Path]:
+    """The policy folder and the reviewers meant: named, else the working copy's, else the shipped ones.
+
+    With `named` there has to be one of the first two: nobody means to write into what was installed.
+    """
     working = state.policies.is_dir() and policies is None
+    if named and policies is None and not working:
+        raise Failure(
+            f"there is no policy folder {state.policies}",
+            "start a stack with gatehouse up, or name a folder with --policies",
+        )
     folder = policies or (state.policies if working else shipped(POLICIES))
     if not folder.is_dir():
         raise Failure(f"there is no policy folder {folder}")
@@ -86,6 +96,21 @@ def check(policies: Path, reviewers: Path, now: float | None = None) -> Checked:
     servers = len(report.snapshot.servers) if report.snapshot is not None else 0
     warnings = tuple(str(warning) for warning in (*report.closed, *report.warnings))
     return Checked(tuple(str(problem) for problem in report.errors), warnings, digest, servers)
+
+
+def must_be_enforced(where: tuple[Path, Path], done: str) -> None:
+    """Fail where what was just written can't come into force.
+
+    Raises:
+        Failure: the folder is refused, for whatever reason; the last good policy goes on.
+
+    """
+    problems = check(*where).problems
+    if problems:
+        raise Failure(
+            f"{done}, and NOT in force: the folder is refused for {problems[0]}",
+            "mend that, and it comes into force by itself",
+        )
 
 
 def status(policies: Path, reviewers: Path, now: float) -> list[Row]:

@@ -68,6 +68,9 @@ def _with_lock(real: Path, reviewers: Path, part: LockPart, pairs: dict[str, str
         before = (real / _FILE).read_bytes().decode("utf-8")
     except FileNotFoundError:
         before = _NEW
+    standing = read(_FILE, before.encode(), LocksFile)
+    if standing.model is None:
+        raise PolicyError(standing.problems)
     try:
         text = appended(before, "locks", flow(pairs))
     except NoListError as error:

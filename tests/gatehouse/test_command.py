@@ -282,3 +282,21 @@ def test_a_lock_in_a_broken_folder_is_said_not_to_be_in_force(
     assert "NOT in force" in said
     assert "servers/presto.yaml:13" in said
     assert "sso:lena" in (policies / "locks.yaml").read_text()
+
+
+def test_a_lock_into_a_file_that_is_no_yaml_is_one_clear_line(
+    policies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (policies / "locks.yaml").write_text("locks: [")
+    at = ["--policies", str(policies), "--reviewers", REVIEWERS]
+    assert run(["lock", "--user", "sso:lena", "--why", "INC-3", "--by", "dana", *at]) == 1
+    assert "locks.yaml:2:1: not YAML" in capsys.readouterr().err
+    assert (policies / "locks.yaml").read_text() == "locks: ["
+
+
+def test_nothing_is_written_into_what_was_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the wrong directory there is neither a working copy nor a folder named."""
+    assert run(["lock", "--user", "sso:lena", "--why", "INC-4", "--state", str(tmp_path)]) == 1
+    assert "there is no policy folder" in capsys.readouterr().err
