@@ -91,9 +91,7 @@ def _seed(seed: Seed, state: State) -> Program:
 
 
 def _registered(server: registered.Registered, state: State) -> Program:
-    return Program(
-        server.name, (str(server.program),), _filled(_ALL, state, server.name), server.example
-    )
+    return Program(server.name, (str(server.program),), _filled(_ALL, state, server.name), server.example)
 
 
 def _filled(options: tuple[str, ...], state: State, name: str) -> tuple[str, ...]:

@@ -76,9 +76,10 @@ class Stack:
         arguments: Mapping[str, JsonValue] | None = None,
         user: str | None = "ana",
         era: Era = Era.STATELESS,
+        server: str = "presto",
     ) -> Outcome:
         """One call from the host: a real MCP client, over TLS, at the published port."""
-        url = f"https://127.0.0.1:{self.users_port}/presto/mcp"
+        url = f"https://127.0.0.1:{self.users_port}/{server}/mcp"
         credentials = Credentials(self.token(user) if user is not None else None)
         return client.perform(Call(url, tool, arguments or {}, era), credentials, self.ca)
 

@@ -14,7 +14,8 @@ from tests.compose.conftest import Stack
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
-SERVICES = ("issuer", "extauthz", "xds", "presto", "envoy")
+SERVERS = ("presto", "spark", "knowledge", "airflow")
+SERVICES = ("issuer", "extauthz", "xds", *SERVERS, "envoy")
 QUERY = {"sql": "SELECT 6 * 7 AS answer"}
 BACK_SECONDS = 20.0
 
@@ -41,6 +42,23 @@ def test_a_user_of_no_group_is_refused_with_the_reason(stack: Stack) -> None:
     assert outcome.decision_id in stack.do("logs", "--no-log-prefix", "extauthz")
 
 
+@pytest.mark.parametrize(
+    ("server", "tool", "shows"),
+    [
+        ("spark", "list_applications", "local-1795383804511"),
+        ("knowledge", "search", "ads/roas-playbook.md"),
+        ("airflow", "list_dags", "clean_prices"),
+    ],
+)
+def test_every_other_server_answers_from_its_samples(
+    stack: Stack, server: str, tool: str, shows: str
+) -> None:
+    arguments = {"query": "return on ad spend"} if server == "knowledge" else {}
+    outcome = stack.call(tool, arguments, server=server)
+    assert outcome.ok, outcome.message
+    assert shows in str(outcome.result)
+
+
 def test_no_token_is_no_entry(stack: Stack) -> None:
     assert stack.call("run_query", QUERY, user=None).status == 401
 
@@ -63,7 +81,7 @@ def test_only_envoys_listeners_can_be_reached_from_outside(stack: Stack) -> None
     assert sorted(published) == [("127.0.0.1", 8443), ("127.0.0.1", 8444)]
     assert not refused("127.0.0.1", stack.users_port)
     assert not refused(stack.address, 8443)
-    for port in (9003, 9011, 9012, 9101, 9901):
+    for port in (9003, 9011, 9012, 9101, 9102, 9103, 9104, 9901):
         assert refused(stack.address, port)
         assert stack.docker("exec", "-T", "presto", "python", "-c", CONNECT.format(port)).returncode == 0
 
@@ -106,9 +124,10 @@ def test_a_process_sees_its_own_secrets_alone(stack: Stack, service: str) -> Non
     assert seen == {secret for secret, readers in SECRETS.items() if service in readers}
 
 
-def test_a_server_cannot_ask_ext_authz_nor_the_control_plane(stack: Stack) -> None:
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_server_cannot_ask_ext_authz_nor_the_control_plane(stack: Stack, server: str) -> None:
     assert "xds.sock" in stack.do("exec", "-T", "envoy", "ls", "/run/gatehouse")
-    assert stack.do("exec", "-T", "presto", "ls", "/run/gatehouse") == ""
+    assert stack.do("exec", "-T", server, "ls", "/run/gatehouse") == ""
 
 
 def test_a_lock_is_in_force_without_a_restart(stack: Stack) -> None:
