@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mcpguard import arguments, run
 from servers.presto.cluster import Cluster, ClusterError
@@ -17,10 +18,11 @@ from servers.presto.duckdb_engine import MEMORY_LIMIT, DuckDBEngine
 from servers.presto.engine import Engine, EngineError
 from servers.presto.queries import Queries, Room
 from servers.presto.sample import ensure_sample
-from servers.presto.statement_engine import StatementEngine
-from servers.presto.statements import Library
 from servers.presto.tools import build
 from servers.presto.tools_queries import Timing
+
+if TYPE_CHECKING:
+    from servers.presto.statements import Library
 
 _PREFIX = "GATEHOUSE_PRESTO_"
 
@@ -91,7 +93,10 @@ def engine(options: argparse.Namespace) -> Engine:
         path = Path(options.database)
         ensure_sample(path)
         return DuckDBEngine(path, options.memory_limit)
-    return StatementEngine(_library(options.engine), _cluster(options))
+    library = _library(options.engine)  # first: it says which extra is missing
+    from servers.presto.statement_engine import StatementEngine
+
+    return StatementEngine(library, _cluster(options))
 
 
 def _cluster(options: argparse.Namespace) -> Cluster:
