@@ -78,7 +78,7 @@ class _Export:
 
         resource = Resource.create({"service.name": self._server, "service.namespace": "gatehouse"})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{self._url}/v1/traces")))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{self._url}/v1/traces", timeout=3)))
         set_tracer_provider(provider)
         self._end_tracing = provider.shutdown
         sender = MetricSender(f"{self._url}/v1/metrics", resource, self._registries)
@@ -91,7 +91,7 @@ class _Export:
         """Send what waits, and end."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(10)
+            self._thread.join(3)
         self._end_tracing()
 
     def _send_metrics(self, send: Callable[[], None]) -> None:

@@ -32,7 +32,7 @@ class MetricSender:
     """Sends all metrics of some registries to a collector."""
 
     def __init__(self, endpoint: str, resource: Resource, registries: Sequence[CollectorRegistry]) -> None:
-        self._exporter = OTLPMetricExporter(endpoint, timeout=5)
+        self._exporter = OTLPMetricExporter(endpoint, timeout=3)
         self._resource = resource
         self._registries = registries
         self._began = time.time_ns()
