@@ -68,6 +68,7 @@ class Streams:
         finally:
             del self._held[task]
             reason = self._why.pop(task, None)
-        if reason is not None and started and not finished:
+        if started and not finished:
+            # Ended here, or left open by an application that stops because the process does.
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         return None if started else reason

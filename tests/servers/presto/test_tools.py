@@ -404,9 +404,12 @@ class TestCommand:
                 stream.read()  # the open stream is ended, not cut
         _, log = process.communicate(timeout=20)
         assert process.returncode == 0
-        for line in log.splitlines():
+        assert "Traceback" not in log, log
+        # DuckDB's binding may end with a remark of its own on objects that the interpreter didn't collect.
+        ours, _, _ = log.partition("nanobind: leaked")
+        assert ours
+        for line in ours.splitlines():
             json.loads(line)
-        assert "Traceback" not in log
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
