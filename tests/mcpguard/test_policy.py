@@ -162,9 +162,7 @@ class TestKeys:
 
 
 class TestReports:
-    def test_a_call_is_one_line(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_call_is_one_line(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         from mcpguard.logs import JsonLines
 
         with (
