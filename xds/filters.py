@@ -13,6 +13,7 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_a
 from envoy_data_plane.envoy.extensions.filters.http.mcp import v3 as mcp
 from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as http_rbac
 from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+from envoy_data_plane.envoy.extensions.filters.http.stateful_session import v3 as stateful_session
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
 from envoy_data_plane.envoy.type import v3 as http
@@ -25,6 +26,7 @@ CORS = "envoy.filters.http.cors"
 MCP = "envoy.filters.http.mcp"
 EXT_AUTHZ = "envoy.filters.http.ext_authz"
 RBAC = "envoy.filters.http.rbac"
+STATEFUL_SESSION = "envoy.filters.http.stateful_session"
 ROUTER = "envoy.filters.http.router"
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -63,12 +65,14 @@ def http_filters(listener: str) -> list[hcm.HttpFilter]:
 
     CORS first, or MCP refuses every preflight. MCP before ext_authz, which reads what it found in the body.
     RBAC after ext_authz: it holds the mesh surfaces' reach a second time, and the refusal with a reason and a
-    line in the decision log comes first.
+    line in the decision log comes first. Stateful sessions last: each route says whether it has any, and what
+    stands before sees `mcp-session-id` as the client sent it.
     """
     chain = [(CORS, cors.Cors()), (MCP, _mcp()), (EXT_AUTHZ, _ext_authz())]
     if listener == MESH:
         # No policies: whatever route doesn't say who may pass lets nobody pass.
         chain.append((RBAC, http_rbac.Rbac(rules=rbac.Rbac())))
+    chain.append((STATEFUL_SESSION, stateful_session.StatefulSession()))
     chain.append((ROUTER, router.Router(suppress_envoy_headers=True)))
     return [hcm.HttpFilter(name=name, typed_config=packed(config)) for name, config in chain]
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 from pdp.deployment import Deployment, Listener
 from pdp.model import Snapshot
-from xds.authoring import MESH, USERS
+from xds.authoring import MESH, USERS, needs_dns
 from xds.clusters import cluster_name, ext_authz_cluster, server_resources
 from xds.listeners import listener_resource
 from xds.reach import mesh_reach, mesh_surfaces
@@ -93,4 +93,5 @@ def _servers(listener: str, snapshot: Snapshot, deployment: Deployment, now: flo
         where = deployment.endpoints.get(name)
         path = where.path if where is not None and trusted and server.in_force.at(now) else None
         reach = mesh_reach(server, mesh) if mesh and path is not None else frozenset()
-        yield ServerRoutes(listener, name, path, reach, deployment.resource_url(name), issuers)
+        replicas = where is not None and (len(where.addresses) > 1 or any(map(needs_dns, where.addresses)))
+        yield ServerRoutes(listener, name, path, reach, deployment.resource_url(name), issuers, replicas)

@@ -19,14 +19,16 @@ from envoy_data_plane.envoy.config.route import v3 as route
 from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
 from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
 from envoy_data_plane.envoy.extensions.filters.http.rbac import v3 as http_rbac
+from envoy_data_plane.envoy.extensions.filters.http.stateful_session import v3 as stateful_session
+from envoy_data_plane.envoy.extensions.http.stateful_session.envelope import v3 as envelope
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google import protobuf as gp
 
 from pdp import headers, reasons
 from pdp.deployment import Deployment, Listener
-from xds.authoring import MESH, exact, packed, seconds
+from xds.authoring import MESH, exact, extension, packed, seconds
 from xds.clusters import cluster_name
-from xds.filters import CORS, EXT_AUTHZ, MCP, RBAC
+from xds.filters import CORS, EXT_AUTHZ, MCP, RBAC, STATEFUL_SESSION
 from xds.listeners import MAX_STREAM_SECONDS
 from xds.replies import direct, refusal
 from xds.resource import Kind, Reference, Resource
@@ -66,6 +68,8 @@ class ServerRoutes:
     """SPIFFE IDs."""
     resource_url: str
     issuers: tuple[str, ...]
+    replicas: bool = False
+    """Whether the server may have several: then a session stays with the one that opened it."""
 
 
 def server_routes(given: ServerRoutes) -> bytes:
@@ -83,6 +87,8 @@ def _call(given: ServerRoutes) -> bytes:
         action["route"] = splice(route.RouteAction, _shared_action(), cluster=to, prefix_rewrite=given.path)
         if given.listener == MESH and given.reach:
             filters[RBAC] = _only(given.reach)
+        if given.replicas:
+            filters[STATEFUL_SESSION] = _sessions_stay()
     return splice(
         route.Route,
         name=f"{given.server}/mcp",
@@ -160,6 +166,21 @@ def _only(reach: frozenset[str]) -> bytes:
     policies = b"".join(map(_policy, sorted(reach)))
     rules = splice(http_rbac.Rbac, rules=policies)
     return spliced_any(http_rbac.RbacPerRoute, splice(http_rbac.RbacPerRoute, rbac=rules))
+
+
+@cache
+def _sessions_stay() -> bytes:
+    """A session of 2025-11-25 lives in the memory of the replica that opened it.
+
+    On the way out Envoy puts that replica's address before the server's `mcp-session-id`; on the way in it
+    takes it off again and goes there, if it is still one of the cluster's. Where it is gone the call goes to
+    another, which answers 404, and the client begins anew, as MCP wants it: so this isn't `strict`.
+    """
+    state = envelope.EnvelopeSessionState(header=envelope.EnvelopeSessionStateHeader(name=headers.SESSION))
+    config = stateful_session.StatefulSession(
+        session_state=extension("envoy.http.stateful_session.envelope", state)
+    )
+    return typed(stateful_session.StatefulSessionPerRoute(stateful_session=config))
 
 
 @cache

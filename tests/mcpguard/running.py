@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from identity.assertion import Assertion, Minter
 from identity.signing import SigningKeys, generate_signing_key
 from mcpguard import Settings, app
+from mcpguard.confirmation_setup import ConfirmationOptions
 from mcpguard.listener import Listener, configure
 from tests.mcpguard.world import World
 
@@ -102,8 +103,10 @@ def serving(
     strict: bool = False,
     settings: Settings | None = None,
     clock: Callable[[], float] = time.time,
+    keys: SigningKeys | None = None,
+    confirmations: ConfirmationOptions | None = None,
 ) -> Iterator[Running]:
-    keys = generate_signing_key()
+    keys = keys or generate_signing_key()
     public = root / f"{name}-identity.jwks"
     public.write_bytes(keys.public_jwks())
     guarded = app(
@@ -113,6 +116,7 @@ def serving(
         reviewers=world.reviewers,
         identity_keys=public,
         strict=strict,
+        confirmations=confirmations or ConfirmationOptions(),
         settings=settings or Settings(),
         clock=clock,
     )

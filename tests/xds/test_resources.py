@@ -169,8 +169,8 @@ def test_filters_stand_in_their_order() -> None:
     found = managers(build(snapshot, deployment, 1.0, MATERIAL))
     names = {door: [one.name.rpartition(".")[2] for one in m.http_filters] for door, m in found.items()}
     assert names == {
-        "users": ["cors", "mcp", "ext_authz", "router"],
-        "mesh": ["cors", "mcp", "ext_authz", "rbac", "router"],
+        "users": ["cors", "mcp", "ext_authz", "stateful_session", "router"],
+        "mesh": ["cors", "mcp", "ext_authz", "rbac", "stateful_session", "router"],
     }
 
 
