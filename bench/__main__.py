@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import calls, control_plane, decide, extauthz_check, knowledge, recovery
+from bench import calls, control_plane, decide, extauthz_check, guarded_calls, knowledge, recovery
 from bench.results import Result, save, table
 
 PARTS: dict[str, Callable[[], Iterator[Result]]] = {
@@ -16,6 +16,7 @@ PARTS: dict[str, Callable[[], Iterator[Result]]] = {
     "control-plane": control_plane.run,
     "calls": calls.run,
     "recovery": recovery.run,
+    "mcpguard": guarded_calls.run,
     "knowledge": knowledge.run,
 }
 
